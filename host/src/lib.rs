@@ -1,0 +1,16 @@
+//! Tidegate: a stream-processing host whose filters, maps and aggregates are WebAssembly plugins.
+//!
+//! The modules stand in the order in which a batch meets them; each may name only those above it, but for
+//! `config`, which the layers below the edge read. `tests/layers.rs` checks that.
+
+pub mod batch;
+pub mod epoch;
+pub mod time;
+
+pub mod codec;
+
+pub mod plugin;
+pub mod sink;
+pub mod source;
+
+pub mod config;
