@@ -185,9 +185,11 @@ impl Batch {
     /// The records at `at`, in that order, copied together, so that few survivors do not pin the whole batch.
     /// Positions were checked where they came from; one out of range is a bug of ours.
     pub fn gather(&self, at: &[u32]) -> Self {
-        self.map_columns(at.len(), |column| column.gather(at), |times| {
-            at.iter().map(|&i| times.get(i as usize).copied().unwrap_or_default()).collect()
-        })
+        self.map_columns(
+            at.len(),
+            |column| column.gather(at),
+            |times| at.iter().map(|&i| times.get(i as usize).copied().unwrap_or_default()).collect(),
+        )
     }
 
     /// The records from `start` up to `end`, sharing their bytes with this batch.
@@ -235,8 +237,10 @@ impl Batch {
         let len = batches.iter().map(Self::len).sum();
         let column = |of: &dyn Fn(&Self) -> Option<&Column>| {
             batches.iter().any(|batch| of(batch).is_some()).then(|| {
-                let blanks: Vec<Column> =
-                    batches.iter().map(|batch| of(batch).cloned().unwrap_or_else(|| Column::blank(batch.len))).collect();
+                let blanks: Vec<Column> = batches
+                    .iter()
+                    .map(|batch| of(batch).cloned().unwrap_or_else(|| Column::blank(batch.len)))
+                    .collect();
                 Column::concat(&blanks)
             })
         };
@@ -248,7 +252,9 @@ impl Batch {
         }
         let more = names
             .into_iter()
-            .filter_map(|name| column(&|batch: &Self| batch.named(&name)).map(|items| NamedColumn { name: name.clone(), items }))
+            .filter_map(|name| {
+                column(&|batch: &Self| batch.named(&name)).map(|items| NamedColumn { name: name.clone(), items })
+            })
             .collect();
         let timestamps = batches.iter().any(|batch| batch.timestamps.is_some()).then(|| {
             let mut all = Vec::with_capacity(len);

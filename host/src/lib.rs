@@ -6,6 +6,7 @@
 pub mod batch;
 pub mod epoch;
 pub mod time;
+pub mod unit;
 
 pub mod codec;
 

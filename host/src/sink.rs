@@ -1,0 +1,47 @@
+//! Where records leave: one file for each kind of sink.
+//!
+//! Owns the face that every sink shows. A sink must not know channels, barriers or the graph: it writes and flushes.
+
+use futures::future::BoxFuture;
+
+use crate::batch::Batch;
+
+pub mod discard;
+pub mod file;
+pub mod stdout;
+
+/// Why a sink could not write.
+#[derive(Debug, thiserror::Error)]
+pub enum SinkError {
+    /// It may work later: the caller waits and calls `flush` again; what was taken in is kept.
+    #[error("{0:#}")]
+    Later(anyhow::Error),
+    /// It will not work again: the pipeline ends at the last commit.
+    #[error("{0:#}")]
+    Never(anyhow::Error),
+}
+
+/// A record that a sink turned down for good.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refused {
+    /// Its position in the batch.
+    pub at: u32,
+    /// Why.
+    pub reason: String,
+}
+
+/// A sink of records. `write` takes a batch in whole: when it answers [`SinkError::Later`], the batch is in the
+/// sink's hands all the same and only `flush` is called again, so that nothing is written twice.
+pub trait Sink: Send {
+    /// Takes in every record of `batch`, in order, and says which it refuses, positions ascending.
+    ///
+    /// # Errors
+    /// [`SinkError::Later`] keeps the batch in hand, [`SinkError::Never`] ends the pipeline.
+    fn write<'a>(&'a mut self, batch: &'a Batch) -> BoxFuture<'a, Result<Vec<Refused>, SinkError>>;
+
+    /// Hands everything taken in so far to the other side.
+    ///
+    /// # Errors
+    /// As `write`.
+    fn flush(&mut self) -> BoxFuture<'_, Result<(), SinkError>>;
+}

@@ -1,0 +1,84 @@
+//! Where records enter: one file for each kind of source.
+//!
+//! Owns the face that every source shows. A source must not know channels, barriers or the graph: it reads, says
+//! where it stands, and is told what has been committed.
+
+use bytes::Bytes;
+use futures::future::BoxFuture;
+
+use crate::batch::{Batch, Limit};
+
+pub mod file;
+pub mod generate;
+pub mod host_metrics;
+pub mod http;
+pub mod stdin;
+
+/// Where a source stands, in words of its own: everything before it has been handed out.
+#[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct Position(pub serde_json::Value);
+
+/// Input that could not be decoded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Undecoded {
+    /// Where it stood, such as `access.ndjson:17 (byte 4096)`.
+    pub place: String,
+    /// What is wrong with it.
+    pub reason: String,
+    /// The bytes, cut off at 64 KiB.
+    pub raw: Bytes,
+}
+
+/// What one read brought: records, and what could not become a record.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Chunk {
+    /// Decoded records, keys, event times and asked-for fields stamped.
+    pub batch: Batch,
+    /// What could not be decoded, in the order of the input.
+    pub undecoded: Vec<Undecoded>,
+}
+
+/// What a source answers when it is asked for records.
+#[derive(Debug)]
+pub enum Read {
+    /// Records, at most as many as asked for, but at least one if the first is larger than the limit.
+    Chunk(Chunk),
+    /// There will never be more.
+    End,
+}
+
+/// A source of records. The loop that drives one:
+///
+/// ```text
+/// loop { select! {
+///     read    = source.read(limit)   => stamp, cut, send;
+///     barrier = coordinator          => note source.position() for this epoch, send the barrier;
+///     done    = coordinator          => source.commit(position of the committed epoch);
+/// } }
+/// ```
+pub trait Source: Send {
+    /// Waits for records. Cancel safe: a future dropped before it is ready has taken nothing.
+    ///
+    /// # Errors
+    /// What ends the pipeline; input that cannot be decoded does not.
+    fn read(&mut self, most: Limit) -> BoxFuture<'_, anyhow::Result<Read>>;
+
+    /// Where the source stands after all that `read` returned.
+    fn position(&self) -> Position;
+
+    /// Goes back to `position`, where the source can; `Ok(false)` where it cannot, and what was sent since the
+    /// last commit has to be kept and sent again by the caller.
+    ///
+    /// # Errors
+    /// When the source could go back, but what stood there has gone.
+    fn seek<'a>(&'a mut self, position: &'a Position) -> BoxFuture<'a, anyhow::Result<bool>>;
+
+    /// Says that everything before `position` is committed: the time to acknowledge.
+    ///
+    /// # Errors
+    /// When an acknowledgement cannot be given for good.
+    fn commit<'a>(&'a mut self, position: &'a Position) -> BoxFuture<'a, anyhow::Result<()>>;
+
+    /// Takes nothing new from now on: a drain has begun. `read` returns what has been accepted, then `End`.
+    fn stop(&mut self);
+}

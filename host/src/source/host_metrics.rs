@@ -1,0 +1,1 @@
+//! Source `host_metrics`.
