@@ -1,3 +1,17 @@
 //! Event time: watermarks and windows.
 //!
-//! Owns what time means to records. It must not know tasks, plugins or files.
+//! Owns what time means to records. It must not know tasks, plugins or files. Invariant: a watermark never falls.
+
+mod clock;
+mod merge;
+mod window;
+
+pub use clock::{Clock, ClockState, Cut};
+pub use merge::{Mark, Merge};
+pub use window::{Tumbling, Window};
+
+/// The watermark after the last record there will ever be.
+pub const END: i64 = i64::MAX;
+
+/// The watermark before anything is known.
+pub const BEGIN: i64 = i64::MIN;

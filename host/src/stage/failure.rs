@@ -1,0 +1,120 @@
+//! Why a stage ends before its input does.
+//!
+//! Owns what a person is told: the fault, and the record that was in hand.
+
+use std::fmt;
+
+use serde::Serialize;
+
+use super::lane::Gone;
+use crate::{batch::Batch, plugin::Fault};
+
+/// Most of a record that a report shows, in bytes.
+const SHOWN: usize = 1024;
+
+/// What ended a stage.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// The plugin committed a fault.
+    #[error("{0}")]
+    Fault(Box<Report>),
+    /// A record was refused, nothing reads the refused records, and `on_error` is `stop`.
+    #[error("{0}")]
+    Stop(Box<Stop>),
+    /// The pipeline is being taken down for another reason.
+    #[error(transparent)]
+    Gone(#[from] Gone),
+}
+
+/// A fault, with everything that a person needs to find it.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Report {
+    /// Name of the stage.
+    pub stage: String,
+    /// The plugin, as the configuration names it.
+    pub plugin: String,
+    /// SHA-256 of the plugin, in hexadecimal.
+    pub digest: String,
+    /// What happened.
+    pub fault: Fault,
+    /// The record in hand, or the first of the batch where the plugin did not say.
+    pub record: Option<Shown>,
+    /// How many records the call carried.
+    pub records: usize,
+}
+
+/// A refused record that stops the pipeline.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Stop {
+    /// Name of the stage.
+    pub stage: String,
+    /// What the plugin said.
+    pub reason: String,
+    /// The record.
+    pub record: Shown,
+}
+
+/// A record, as much of it as a person wants to see.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Shown {
+    /// The payload, lossily, cut off.
+    pub value: String,
+    /// The key, lossily.
+    pub key: String,
+    /// Event time, in milliseconds since the Unix epoch.
+    pub time: Option<i64>,
+}
+
+impl Shown {
+    /// Record `at` of a batch.
+    pub fn of(batch: &Batch, at: usize) -> Option<Self> {
+        let cut = |bytes: &[u8]| String::from_utf8_lossy(bytes.get(..SHOWN).unwrap_or(bytes)).into_owned();
+        (at < batch.len()).then(|| Self {
+            value: batch.values().get(at).map(cut).unwrap_or_default(),
+            key: batch.keys().and_then(|keys| keys.get(at)).map(cut).unwrap_or_default(),
+            time: batch.timestamps().and_then(|times| times.get(at).copied()),
+        })
+    }
+}
+
+impl fmt::Display for Shown {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if !self.key.is_empty() {
+            write!(to, "[{}] ", self.key)?;
+        }
+        to.write_str(&self.value)
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let fault = &self.fault;
+        write!(to, "stage `{}`: {:?} in plugin {}: {}", self.stage, fault.kind, self.plugin, fault.message)?;
+        if let Some(place) = &fault.place {
+            write!(to, "\n  at {place}")?;
+        }
+        write!(to, "\n  plugin sha256:{}, {} of fuel used", self.digest, fault.fuel)?;
+        match (&self.record, fault.at) {
+            (Some(record), Some(at)) => write!(to, "\n  record {at} of {}: {record}", self.records)?,
+            (Some(record), None) => write!(to, "\n  in a batch of {} that begins with: {record}", self.records)?,
+            (None, _) => {}
+        }
+        for frame in &fault.backtrace {
+            write!(to, "\n    {frame}")?;
+        }
+        for line in fault.stderr.lines() {
+            write!(to, "\n  | {line}")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Stop {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            to,
+            "stage `{}` refused a record: {}\n  record: {}\n  nothing reads `{}.refused`, and `on_error` is `stop`",
+            self.stage, self.reason, self.record, self.stage
+        )
+    }
+}

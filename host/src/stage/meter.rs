@@ -1,0 +1,159 @@
+//! What a stage, source or sink shows of itself while it runs.
+//!
+//! Owns the numbers that other threads read; they are written once a batch. The ledger does not read them: it is made
+//! of the tallies that travel with the barriers.
+
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
+
+use serde::Serialize;
+
+use super::tally::Tally;
+use crate::{plugin::Usage, time::BEGIN};
+
+/// Live numbers of one source, stage or sink.
+#[derive(Debug)]
+pub struct Meter {
+    received: AtomicU64,
+    passed: AtomicU64,
+    filtered: AtomicU64,
+    absorbed: AtomicU64,
+    late: AtomicU64,
+    refused: AtomicU64,
+    produced: AtomicU64,
+    lost: AtomicU64,
+    fuel: AtomicU64,
+    fuel_budget: AtomicU64,
+    plugin_nanos: AtomicU64,
+    plugin_memory: AtomicU64,
+    blocked_nanos: AtomicU64,
+    groups: AtomicU64,
+    watermark: AtomicI64,
+}
+
+impl Default for Meter {
+    fn default() -> Self {
+        let zero = AtomicU64::default;
+        Self {
+            received: zero(),
+            passed: zero(),
+            filtered: zero(),
+            absorbed: zero(),
+            late: zero(),
+            refused: zero(),
+            produced: zero(),
+            lost: zero(),
+            fuel: zero(),
+            fuel_budget: zero(),
+            plugin_nanos: zero(),
+            plugin_memory: zero(),
+            blocked_nanos: zero(),
+            groups: zero(),
+            watermark: AtomicI64::new(BEGIN),
+        }
+    }
+}
+
+/// What a meter stood at.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Reading {
+    /// What became of records.
+    #[serde(flatten)]
+    pub tally: Tally,
+    /// Fuel that the plugin used.
+    pub fuel: u64,
+    /// Fuel that it was allowed.
+    pub fuel_budget: u64,
+    /// Time inside the plugin, in nanoseconds, of all workers.
+    pub plugin_nanos: u64,
+    /// Highest memory of one instance, in bytes.
+    pub plugin_memory: u64,
+    /// Time spent waiting for room downstream, in nanoseconds.
+    pub blocked_nanos: u64,
+    /// Groups in memory.
+    pub groups: u64,
+    /// Watermark, in milliseconds since the Unix epoch; none before the first.
+    pub watermark: Option<i64>,
+}
+
+impl Meter {
+    /// Counts what became of records.
+    pub fn count(&self, tally: &Tally) {
+        for (counter, by) in [
+            (&self.received, tally.received),
+            (&self.passed, tally.passed),
+            (&self.filtered, tally.filtered),
+            (&self.absorbed, tally.absorbed),
+            (&self.late, tally.late),
+            (&self.refused, tally.refused),
+            (&self.produced, tally.produced),
+            (&self.lost, tally.lost),
+        ] {
+            if by > 0 {
+                counter.fetch_add(by, Relaxed);
+            }
+        }
+    }
+
+    /// Sets the counts, after a restart from a commit.
+    pub fn reset(&self, tally: &Tally) {
+        for (counter, to) in [
+            (&self.received, tally.received),
+            (&self.passed, tally.passed),
+            (&self.filtered, tally.filtered),
+            (&self.absorbed, tally.absorbed),
+            (&self.late, tally.late),
+            (&self.refused, tally.refused),
+            (&self.produced, tally.produced),
+            (&self.lost, tally.lost),
+        ] {
+            counter.store(to, Relaxed);
+        }
+    }
+
+    /// Notes what calls have cost since the last note.
+    pub fn calls(&self, since: Usage) {
+        self.fuel.fetch_add(since.fuel, Relaxed);
+        self.fuel_budget.fetch_add(since.fuel_budget, Relaxed);
+        self.plugin_nanos.fetch_add(since.nanos, Relaxed);
+        self.plugin_memory.fetch_max(since.memory, Relaxed);
+    }
+
+    /// Notes time spent waiting for room downstream.
+    pub fn blocked(&self, nanos: u64) {
+        self.blocked_nanos.fetch_add(nanos, Relaxed);
+    }
+
+    /// Notes how many groups came or went.
+    pub fn groups(&self, change: i64) {
+        self.groups.fetch_add(change as u64, Relaxed);
+    }
+
+    /// Notes the watermark, in milliseconds since the Unix epoch.
+    pub fn watermark(&self, time: i64) {
+        self.watermark.store(time, Relaxed);
+    }
+
+    /// Where everything stands.
+    pub fn read(&self) -> Reading {
+        let watermark = self.watermark.load(Relaxed);
+        Reading {
+            tally: Tally {
+                received: self.received.load(Relaxed),
+                passed: self.passed.load(Relaxed),
+                filtered: self.filtered.load(Relaxed),
+                absorbed: self.absorbed.load(Relaxed),
+                late: self.late.load(Relaxed),
+                refused: self.refused.load(Relaxed),
+                produced: self.produced.load(Relaxed),
+                lost: self.lost.load(Relaxed),
+            },
+            fuel: self.fuel.load(Relaxed),
+            fuel_budget: self.fuel_budget.load(Relaxed),
+            plugin_nanos: self.plugin_nanos.load(Relaxed),
+            plugin_memory: self.plugin_memory.load(Relaxed),
+            blocked_nanos: self.blocked_nanos.load(Relaxed),
+            groups: self.groups.load(Relaxed),
+            watermark: (watermark != BEGIN).then_some(watermark),
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! What one piece of work came to, before it leaves the stage.
+//!
+//! Owns how the outcomes of several workers become one: by order of origin, or by (end, key) for windows. Invariant 5:
+//! records leave a stage in the order of their origins, however many workers it has.
+
+use super::{outlet::Port, tally::Tally};
+use crate::batch::Batch;
+
+/// Where an output belongs among those of the other workers: by origin for records; by (window's end, key) for groups.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Rank {
+    /// Position of the origin in the batch that the stage received.
+    Row(u32),
+    /// The group that it came from.
+    Group {
+        /// End of its window, in milliseconds since the Unix epoch.
+        end: i64,
+        /// Its key.
+        key: Box<[u8]>,
+    },
+}
+
+/// Outputs of one port, in order.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Output {
+    /// Where they leave.
+    pub port: Port,
+    /// The records.
+    pub batch: Batch,
+    /// The rank of each record, ascending; empty where a single worker needs none.
+    pub ranks: Vec<Rank>,
+}
+
+/// All that a piece of work came to.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Outcome {
+    /// Outputs, those of one port in order.
+    pub outputs: Vec<Output>,
+    /// What became of the records.
+    pub tally: Tally,
+}
+
+impl Outcome {
+    /// Adds outputs without a rank, if there are any.
+    pub fn put(&mut self, port: Port, batch: Batch) {
+        self.put_ranked(port, batch, Vec::new());
+    }
+
+    /// Adds outputs, if there are any.
+    pub fn put_ranked(&mut self, port: Port, batch: Batch, ranks: Vec<Rank>) {
+        if !batch.is_empty() {
+            self.outputs.push(Output { port, batch, ranks });
+        }
+    }
+
+    /// Adds what followed.
+    pub fn append(&mut self, other: Self) {
+        self.outputs.extend(other.outputs);
+        self.tally.add(&other.tally);
+    }
+
+    /// One outcome of those of several workers who shared a piece of work.
+    pub fn merge(mut parts: Vec<Self>) -> Self {
+        if parts.len() == 1 {
+            return parts.pop().unwrap_or_default();
+        }
+        let mut whole = Self::default();
+        let mut outputs: Vec<Output> = Vec::new();
+        for part in parts {
+            whole.tally.add(&part.tally);
+            outputs.extend(part.outputs);
+        }
+        let mut ports: Vec<Port> = Vec::new();
+        for output in &outputs {
+            if !ports.contains(&output.port) {
+                ports.push(output.port);
+            }
+        }
+        ports.sort_unstable();
+        for port in ports {
+            let (batches, ranks): (Vec<_>, Vec<_>) =
+                outputs.iter().filter(|output| output.port == port).map(|o| (o.batch.clone(), o.ranks.as_slice())).unzip();
+            let ranks = ranks.concat();
+            let all = Batch::concat(&batches);
+            let mut order: Vec<u32> = (0..all.len() as u32).collect();
+            order.sort_by(|a, b| ranks.get(*a as usize).cmp(&ranks.get(*b as usize)));
+            whole.put(port, all.gather(&order));
+        }
+        whole
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn output(rows: &[u32]) -> Outcome {
+        let mut outcome = Outcome::default();
+        let values = rows.iter().map(|row| row.to_string()).collect();
+        outcome.put_ranked(Port::Main, Batch::of_values(values), rows.iter().map(|row| Rank::Row(*row)).collect());
+        outcome
+    }
+
+    #[test]
+    fn what_workers_shared_comes_out_in_the_order_of_the_origins() {
+        let whole = Outcome::merge(vec![output(&[0, 3, 3, 5]), output(&[1, 2, 4])]);
+        let values: Vec<&[u8]> = whole.outputs[0].batch.values().iter().collect();
+        assert_eq!(values, [b"0", b"1", b"2", b"3", b"3", b"4", b"5"]);
+    }
+}
