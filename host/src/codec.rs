@@ -1,11 +1,23 @@
 //! Bytes to columns and back.
 //!
-//! Owns the formats. It must not know where bytes come from or go to.
+//! Owns the formats: what a record is in each, what is refused, where it is stamped from, and how it is written. It
+//! must not know where bytes come from or go to. Invariant: the same bytes give the same records and the same
+//! refusals, however they are cut into chunks.
+
+mod decode;
+mod encode;
+mod instant;
+pub mod scan;
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+pub use decode::{Decoder, Origin, Progress, is_full};
+pub use encode::{Encoder, Refusal};
+pub use instant::milliseconds;
 
 /// How bytes are cut into records, and records put into bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -30,4 +42,20 @@ pub struct Stamp {
     pub time: Option<String>,
     /// JSON pointers to the fields that plugins asked for as columns.
     pub fields: Arc<[Arc<str>]>,
+}
+
+/// Most bytes of a record that [`Undecoded`] keeps: enough to see what it was, little enough to keep many.
+pub const MAX_UNDECODED: usize = 64 << 10;
+
+/// Input that could not be decoded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Undecoded {
+    /// Where it stood, such as `access.ndjson:17 (byte 4096)`.
+    pub place: String,
+    /// Its position among the records of its input, those not decoded included, from 0.
+    pub index: u64,
+    /// What is wrong with it.
+    pub reason: String,
+    /// The bytes, cut off at [`MAX_UNDECODED`].
+    pub raw: Bytes,
 }

@@ -3,10 +3,10 @@
 //! Owns the face that every source shows. A source must not know channels, barriers or the graph: it reads, says
 //! where it stands, and is told what has been committed.
 
-use bytes::Bytes;
 use futures::future::BoxFuture;
 
 use crate::batch::{Batch, Limit};
+pub use crate::codec::Undecoded;
 
 pub mod file;
 pub mod generate;
@@ -17,17 +17,6 @@ pub mod stdin;
 /// Where a source stands, in words of its own: everything before it has been handed out.
 #[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Position(pub serde_json::Value);
-
-/// Input that could not be decoded.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Undecoded {
-    /// Where it stood, such as `access.ndjson:17 (byte 4096)`.
-    pub place: String,
-    /// What is wrong with it.
-    pub reason: String,
-    /// The bytes, cut off at 64 KiB.
-    pub raw: Bytes,
-}
 
 /// What one read brought: records, and what could not become a record.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
