@@ -4,6 +4,16 @@
 //! know channels, the graph or what a record means. Invariant: what an instance returned has been checked before a
 //! caller sees it, and after a fault the instance is never called again.
 
+mod describe;
+mod limits;
+mod load;
+
+pub use describe::Described;
+pub use limits::Limits;
+pub use load::{LoadError, Plugin};
+
+use std::sync::Arc;
+
 use crate::batch::{Batch, Column};
 
 /// What a plugin does with records; each is a world of the contract.
@@ -172,6 +182,37 @@ pub struct Usage {
     pub memory: u64,
 }
 
+/// How much a log line matters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    /// Of use to the plugin's author only.
+    Trace,
+    /// Of use when something is being looked for.
+    Debug,
+    /// Worth knowing.
+    Info,
+    /// Worth acting on.
+    Warn,
+    /// Something failed.
+    Error,
+}
+
+/// What calls that succeeded did beside answering, in order.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Effects {
+    /// Log lines.
+    pub logs: Vec<(Level, String)>,
+    /// What was added to the stage's counters.
+    pub counts: Vec<(Arc<str>, u64)>,
+}
+
+impl Effects {
+    /// Whether nothing was done.
+    pub fn is_empty(&self) -> bool {
+        self.logs.is_empty() && self.counts.is_empty()
+    }
+}
+
 /// One live plugin. `now` is the logical clock that the plugin sees: the watermark, in milliseconds since the Unix
 /// epoch. After an `Err` the instance must be dropped.
 pub trait Instance: Send {
@@ -211,6 +252,42 @@ pub trait Instance: Send {
     /// The fault, with no effect.
     fn finish(&mut self, now: i64, groups: &Groups, why: Occasion) -> Result<Finished, Box<Fault>>;
 
+    /// What successful calls logged and counted since this was last asked.
+    fn take_effects(&mut self) -> Effects;
+
     /// What the calls of this instance have cost.
     fn usage(&self) -> Usage;
 }
+
+/// The one compiler and run time of the process, with the cache of compiled code.
+#[derive(Clone)]
+pub struct Engine {}
+
+impl Engine {
+    /// An engine that keeps compiled code in `cache`, or compiles anew each time.
+    ///
+    /// # Errors
+    /// When this machine cannot run compiled WebAssembly.
+    pub fn new(cache: Option<Cache>) -> anyhow::Result<Self> {
+        let _ = cache;
+        Ok(Self {})
+    }
+}
+
+/// A folder of compiled code that only its owner can write.
+#[derive(Clone)]
+pub struct Cache {}
+
+impl Cache {
+    /// Opens or makes `folder`.
+    ///
+    /// # Errors
+    /// When the folder is a symbolic link, is not ours, others can write it, or it cannot be made.
+    pub fn open(folder: &std::path::Path) -> anyhow::Result<Self> {
+        let _ = folder;
+        Ok(Self {})
+    }
+}
+
+/// One live wasm plugin behind the face [`Instance`].
+pub struct WasmInstance {}
