@@ -15,3 +15,7 @@ pub mod sink;
 pub mod source;
 
 pub mod config;
+
+pub mod stage;
+
+pub mod pipeline;
