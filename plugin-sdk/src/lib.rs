@@ -88,6 +88,18 @@ pub use record::Record;
 pub use anyhow::{Error, Result};
 pub use tidegate_plugin_macros::{aggregate, filter, map};
 
+/// Parses JSON, such as what [`Record::pick`] found.
+///
+/// ```
+/// assert_eq!(tidegate_plugin::parse::<Vec<u8>>("[1, 2]").unwrap(), [1, 2]);
+/// ```
+///
+/// # Errors
+/// Where it is not JSON of that form.
+pub fn parse<'a, T: serde::Deserialize<'a>>(json: &'a str) -> Result<T> {
+    Ok(serde_json::from_str(json)?)
+}
+
 /// What a plugin's source begins with.
 ///
 /// ```
