@@ -19,3 +19,5 @@ pub mod config;
 pub mod stage;
 
 pub mod pipeline;
+
+pub mod cli;

@@ -7,6 +7,7 @@
 mod describe;
 mod limits;
 mod load;
+pub mod standard;
 
 pub use describe::Described;
 pub use limits::Limits;
