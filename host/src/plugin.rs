@@ -4,12 +4,32 @@
 //! know channels, the graph or what a record means. Invariant: what an instance returned has been checked before a
 //! caller sees it, and after a fault the instance is never called again.
 
+mod abi;
+mod bind;
+mod cache;
+mod contract;
+mod crossing;
 mod describe;
+mod engine;
+mod fault;
+mod fresh;
+mod guest;
+mod host;
+mod inspect;
+mod instance;
 mod limits;
 mod load;
+mod reply;
 pub mod standard;
+mod wasi;
 
+#[cfg(test)]
+mod tests;
+
+pub use cache::Cache;
 pub use describe::Described;
+pub use engine::Engine;
+pub use instance::WasmInstance;
 pub use limits::Limits;
 pub use load::{LoadError, Plugin};
 
@@ -28,6 +48,16 @@ pub enum Kind {
     Map,
     /// Folds the records of each group into a state.
     Aggregate,
+}
+
+impl std::fmt::Display for Kind {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.write_str(match self {
+            Self::Filter => "filter",
+            Self::Map => "map",
+            Self::Aggregate => "aggregate",
+        })
+    }
 }
 
 /// Records (or groups) that a plugin refused: positions ascending, a reason each.
@@ -251,36 +281,3 @@ pub trait Instance: Send {
     /// What the calls of this instance have cost.
     fn usage(&self) -> Usage;
 }
-
-/// The one compiler and run time of the process, with the cache of compiled code.
-#[derive(Clone)]
-pub struct Engine {}
-
-impl Engine {
-    /// An engine that keeps compiled code in `cache`, or compiles anew each time.
-    ///
-    /// # Errors
-    /// When this machine cannot run compiled WebAssembly.
-    pub fn new(cache: Option<Cache>) -> anyhow::Result<Self> {
-        let _ = cache;
-        Ok(Self {})
-    }
-}
-
-/// A folder of compiled code that only its owner can write.
-#[derive(Clone)]
-pub struct Cache {}
-
-impl Cache {
-    /// Opens or makes `folder`.
-    ///
-    /// # Errors
-    /// When the folder is a symbolic link, is not ours, others can write it, or it cannot be made.
-    pub fn open(folder: &std::path::Path) -> anyhow::Result<Self> {
-        let _ = folder;
-        Ok(Self {})
-    }
-}
-
-/// One live wasm plugin behind the face [`Instance`].
-pub struct WasmInstance {}

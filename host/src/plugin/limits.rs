@@ -44,6 +44,11 @@ impl Default for Limits {
 }
 
 impl Limits {
+    /// Limits under which a plugin is asked what it is, before any stage has set others.
+    pub(super) fn for_describing() -> Self {
+        Self { memory: 1 << 30, ..Self::default() }
+    }
+
     /// Fuel for a call that carries `records` records or groups in `bytes` bytes.
     pub fn fuel(&self, records: usize, bytes: usize) -> u64 {
         let records = self.fuel_per_record.saturating_mul(records as u64);

@@ -1,35 +1,52 @@
-//! From the bytes of a plugin to something that can be instantiated.
+//! From the bytes of a plugin to something that instances are made of.
 //!
 //! Owns the order of the checks. It must not know pipelines or calls. Invariant: nothing is compiled before it has been
-//! checked, and no guest code runs before the contract has been.
+//! checked, and no code of a plugin runs before its contract has been.
 
+use std::fmt::Write;
 use std::sync::Arc;
 
-use super::{Described, Engine, Fault, Kind, Limits, WasmInstance};
+use sha2::{Digest, Sha256};
+use wasi_preview1_component_adapter_provider::{
+    WASI_SNAPSHOT_PREVIEW1_ADAPTER_NAME, WASI_SNAPSHOT_PREVIEW1_REACTOR_ADAPTER,
+};
+use wasmtime::component::{Component, InstancePre};
+use wit_component::ComponentEncoder;
+
+use super::bind::Exports;
+use super::contract;
+use super::fresh::Fresh;
+use super::guest::Guest;
+use super::inspect::{inspect, outside};
+use super::instance::WasmInstance;
+use super::{Described, Engine, Fault, Kind, Limits};
+
+/// Raised whenever a check before compiling changes, so that code compiled under the old one is not used any more.
+const CHECKS: u32 = 1;
 
 /// Why bytes cannot be a plugin.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LoadError {
-    /// Neither a component nor a core module.
-    #[error("it is not WebAssembly: {0}")]
+    /// Neither a valid component nor a valid core module.
+    #[error("it is not valid WebAssembly: {0}")]
     NotWasm(String),
     /// Larger, in one way or several, than the host compiles.
     #[error("it exceeds what the host compiles: {}", .0.join("; "))]
     TooLarge(Vec<String>),
     /// WebAssembly features that are switched off.
-    #[error("it uses what is switched off here: {}", .0.join(", "))]
+    #[error("it uses features of WebAssembly that are switched off: {}", .0.join(", "))]
     Features(Vec<String>),
     /// Built against a contract that the host does not speak.
-    #[error("it speaks contract {found}, the host speaks {spoken} ({differs})")]
+    #[error("its contract is {found}, the host speaks {spoken}: {differs}")]
     Contract {
-        /// Version in the plugin, or "none".
+        /// Version in the plugin, or `none`.
         found: String,
-        /// Versions that the host speaks.
+        /// Version that the host speaks.
         spoken: String,
         /// The interface or function that differs.
         differs: String,
     },
-    /// Imports that a plugin is not granted.
+    /// Imports that plugins are not granted.
     #[error("it imports what plugins are not granted: {}", .0.join(", "))]
     Imports(Vec<String>),
     /// Valid, but no component can be made of it, or no code.
@@ -40,16 +57,19 @@ pub enum LoadError {
     Describe(String),
 }
 
-/// A plugin that has been checked, compiled and asked what it is. Cloning is cheap; instances are made from it.
+/// A plugin that has been checked, compiled and asked what it is. Cloning is cheap; instances are made of it.
 #[derive(Clone)]
 pub struct Plugin {
     inner: Arc<Inner>,
 }
 
 struct Inner {
+    engine: Engine,
+    pre: InstancePre<Guest>,
+    exports: Exports,
     described: Described,
-    digest: String,
     kind: Kind,
+    digest: String,
     imports: Vec<String>,
     size: u64,
 }
@@ -60,8 +80,17 @@ impl Plugin {
     /// # Errors
     /// Why it cannot be a plugin.
     pub fn load(engine: &Engine, bytes: &[u8]) -> Result<Self, LoadError> {
-        let _ = (engine, bytes);
-        Err(LoadError::NotWasm(String::new()))
+        let digest = hexadecimal(&Sha256::digest(bytes));
+        let Compiled { component, kind, imports } = compiled(engine, bytes, &digest)?;
+        let pre = engine
+            .linker()
+            .instantiate_pre(&component)
+            .map_err(|error| contract::differs(contract::VERSION, format!("{error:#}")))?;
+        let exports = Exports::find(&component, kind)?;
+        let described = described(engine, &pre, &exports, kind)?;
+        let size = bytes.len() as u64;
+        let engine = engine.clone();
+        Ok(Self { inner: Arc::new(Inner { engine, pre, exports, described, kind, digest, imports, size }) })
     }
 
     /// What it says about itself.
@@ -69,7 +98,7 @@ impl Plugin {
         &self.inner.described
     }
 
-    /// What it does with records, by what it exports.
+    /// What it does with records.
     pub fn kind(&self) -> Kind {
         self.inner.kind
     }
@@ -79,7 +108,7 @@ impl Plugin {
         &self.inner.digest
     }
 
-    /// Interfaces that it imports.
+    /// Names of the interfaces that it imports.
     pub fn imports(&self) -> &[String] {
         &self.inner.imports
     }
@@ -92,9 +121,84 @@ impl Plugin {
     /// A fresh instance, configured with `config`.
     ///
     /// # Errors
-    /// A fault of kind `InstantiateFailed`: a limit, a trap, or the text with which the plugin refused `config`.
+    /// A fault of kind `InstantiateFailed`: a limit, a trap, or the text with which the plugin refuses `config`.
     pub fn instantiate(&self, limits: &Limits, config: &serde_json::Value) -> Result<WasmInstance, Box<Fault>> {
-        let _ = (limits, config);
-        todo!("the next commit")
+        let inner = &self.inner;
+        let mut fresh = Fresh::make(&inner.engine, &inner.pre, limits)?;
+        fresh.configure(&inner.exports, &config.to_string())?;
+        fresh.bind(&inner.exports, &inner.described, config)
     }
+}
+
+struct Compiled {
+    component: Component,
+    kind: Kind,
+    imports: Vec<String>,
+}
+
+fn compiled(engine: &Engine, bytes: &[u8], digest: &str) -> Result<Compiled, LoadError> {
+    let entry = format!("{digest}-{CHECKS}-{:016x}", engine.settings());
+    if let Some(component) = engine.cache().and_then(|cache| cache.get(engine.wasm(), &entry)) {
+        // It was checked before it was compiled; the names are read again only to be shown.
+        let component_type = component.component_type();
+        let imports: Vec<String> = component_type.imports(engine.wasm()).map(|(name, _)| name.to_owned()).collect();
+        let exports: Vec<String> = component_type.exports(engine.wasm()).map(|(name, _)| name.to_owned()).collect();
+        let kind = contract::kind(&imports, &exports)?;
+        return Ok(Compiled { component, kind, imports });
+    }
+    let seen = inspect(bytes)?;
+    let encoded = if seen.is_core { Some(component_of(bytes, &seen.imports)?) } else { None };
+    let seen = match &encoded {
+        Some(encoded) => outside(encoded)?,
+        None => seen,
+    };
+    let kind = contract::kind(&seen.imports, &seen.exports)?;
+    let component = Component::new(engine.wasm(), encoded.as_deref().unwrap_or(bytes))
+        .map_err(|error| LoadError::Compile(format!("{error:#}")))?;
+    if let Some(cache) = engine.cache() {
+        cache.put(&entry, &component);
+    }
+    Ok(Compiled { component, kind, imports: seen.imports })
+}
+
+/// Makes a component of a core module, whose WASI 0.1 is adapted to the component model's.
+fn component_of(module: &[u8], imports: &[String]) -> Result<Vec<u8>, LoadError> {
+    let mut refused: Vec<String> = imports.iter().filter(|name| !contract::is_granted_to_core(name)).cloned().collect();
+    refused.sort_unstable();
+    refused.dedup();
+    if !refused.is_empty() {
+        return Err(LoadError::Imports(refused));
+    }
+    ComponentEncoder::default()
+        .module(module)
+        .and_then(|encoder| {
+            encoder.adapter(WASI_SNAPSHOT_PREVIEW1_ADAPTER_NAME, WASI_SNAPSHOT_PREVIEW1_REACTOR_ADAPTER)
+        })
+        .and_then(|mut encoder| encoder.encode())
+        .map_err(|error| LoadError::Compile(format!("no component can be made of it: {error:#}")))
+}
+
+fn described(engine: &Engine, pre: &InstancePre<Guest>, exports: &Exports, kind: Kind) -> Result<Described, LoadError> {
+    let fault = |fault: Box<Fault>| LoadError::Describe(fault.message.clone());
+    let mut fresh = Fresh::make(engine, pre, &Limits::for_describing()).map_err(fault)?;
+    fresh.check_types(exports)?;
+    let text = fresh.describe(exports).map_err(fault)?;
+    let described: Described =
+        serde_json::from_str(&text).map_err(|error| LoadError::Describe(format!("{error} in {text}")))?;
+    if described.contract != contract::VERSION {
+        return Err(contract::differs(&described.contract, "see the `contract` that it describes".to_owned()));
+    }
+    if described.kind != kind {
+        let message = format!("it says it is a {}, and exports what makes a {kind}", described.kind);
+        return Err(LoadError::Describe(message));
+    }
+    Ok(described)
+}
+
+fn hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        // Writing to a string cannot fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
 }

@@ -1,0 +1,136 @@
+//! From a call that went wrong to a fault with its reasons.
+//!
+//! Owns the order in which causes are looked for. It must not know what the call was for. Invariant: every error that
+//! wasmtime can give becomes exactly one kind of fault.
+
+use wasmtime::component::ResourceTableError;
+use wasmtime::{Trap, WasmBacktrace};
+use wasmtime_wasi::I32Exit;
+
+use super::guest::{Denied, Guest};
+use super::{Fault, FaultKind};
+
+/// Frames shown of a backtrace: deep recursion repeats itself.
+const FRAMES: usize = 32;
+
+/// How a call ended that did not succeed.
+pub(super) enum Failure {
+    /// Wasmtime or a host function ended it.
+    Ended(wasmtime::Error),
+    /// The wall clock ran out between two slices of fuel.
+    Deadline,
+    /// It returned, and what it returned cannot be used.
+    Returned(Misdeed),
+}
+
+/// What is wrong with an answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Misdeed {
+    pub(super) kind: FaultKind,
+    pub(super) message: String,
+}
+
+impl Misdeed {
+    pub(super) fn reply(message: impl Into<String>) -> Self {
+        Self { kind: FaultKind::BadReply, message: message.into() }
+    }
+
+    pub(super) fn output(message: impl Into<String>) -> Self {
+        Self { kind: FaultKind::OutputLimit, message: message.into() }
+    }
+}
+
+/// The report of `failure`, with what the host kept for the instance.
+pub(super) fn report(failure: Failure, guest: &Guest, fuel: u64) -> Box<Fault> {
+    let (Misdeed { kind, message }, backtrace) = match &failure {
+        Failure::Deadline => (Misdeed { kind: FaultKind::Deadline, message: Denied::Deadline.to_string() }, Vec::new()),
+        Failure::Returned(misdeed) => (misdeed.clone(), Vec::new()),
+        Failure::Ended(error) => (classify(error, guest), backtrace(error)),
+    };
+    let panicked = guest.panicked.as_ref();
+    let message = match panicked {
+        Some(panicked) if matches!(kind, FaultKind::Trap) => panicked.message.clone(),
+        _ => message,
+    };
+    Box::new(Fault {
+        kind,
+        message,
+        at: panicked.and_then(|panicked| panicked.at),
+        place: panicked.map(|panicked| panicked.place.clone()),
+        backtrace,
+        stderr: guest.said.text(),
+        fuel,
+    })
+}
+
+fn classify(error: &wasmtime::Error, guest: &Guest) -> Misdeed {
+    let misdeed = |kind, message: String| Misdeed { kind, message };
+    if let Some(denied) = error.downcast_ref::<Denied>() {
+        let kind = match denied {
+            Denied::Logs(_) | Denied::Counters | Denied::CounterName | Denied::Handed(..) => FaultKind::OutputLimit,
+            Denied::Random(_) | Denied::Sleep => FaultKind::Trap,
+            Denied::Deadline => FaultKind::Deadline,
+        };
+        return misdeed(kind, denied.to_string());
+    }
+    if let Some(exit) = error.downcast_ref::<I32Exit>() {
+        return misdeed(FaultKind::Exit, format!("the plugin called exit with status {}", exit.0));
+    }
+    if let Some(ResourceTableError::Full) = error.downcast_ref::<ResourceTableError>() {
+        return misdeed(FaultKind::MemoryLimit, "the plugin holds more handles than the host lends".to_owned());
+    }
+    let cause = error.root_cause().to_string();
+    // The error's type is private to wasmtime; a test holds on to its words.
+    if cause.contains("fuel allocated for hostcalls has been exhausted") {
+        return misdeed(FaultKind::OutputLimit, "the plugin gave back more bytes than its limit".to_owned());
+    }
+    if let Some(Trap::OutOfFuel) = error.downcast_ref::<Trap>() {
+        return misdeed(FaultKind::OutOfFuel, "the fuel for the call ran out".to_owned());
+    }
+    // A plugin that is refused memory mostly aborts: the refusal is the cause, however it ends.
+    if let Some(denied) = &guest.memory.denied {
+        return misdeed(FaultKind::MemoryLimit, denied.clone());
+    }
+    match error.downcast_ref::<Trap>() {
+        Some(trap) if is_bad_reply(*trap) => misdeed(FaultKind::BadReply, trap.to_string()),
+        Some(trap) => misdeed(FaultKind::Trap, trap.to_string()),
+        // What is left are answers that are not even of the contract's types: strings that are not UTF-8, lists
+        // outside the memory.
+        None => misdeed(FaultKind::BadReply, cause),
+    }
+}
+
+fn is_bad_reply(trap: Trap) -> bool {
+    matches!(
+        trap,
+        Trap::StringOutOfBounds
+            | Trap::ListOutOfBounds
+            | Trap::InvalidDiscriminant
+            | Trap::InvalidChar
+            | Trap::UnalignedPointer
+    )
+}
+
+fn backtrace(error: &wasmtime::Error) -> Vec<String> {
+    let Some(trace) = error.downcast_ref::<WasmBacktrace>() else { return Vec::new() };
+    let mut lines = Vec::new();
+    for frame in trace.frames() {
+        // One frame of code may be several of source, inlined into one another; without line tables it is one.
+        for symbol in frame.symbols() {
+            let name = symbol.name().or(frame.func_name()).unwrap_or("?");
+            lines.push(match (symbol.file(), symbol.line()) {
+                (Some(file), Some(line)) => format!("{name} at {file}:{line}"),
+                _ => name.to_owned(),
+            });
+        }
+        if frame.symbols().is_empty() {
+            lines.push(frame.func_name().map_or_else(|| format!("function {}", frame.func_index()), str::to_owned));
+        }
+        if lines.len() > FRAMES {
+            lines.truncate(FRAMES);
+            lines.push(format!("… of {} frames", trace.frames().len()));
+            break;
+        }
+    }
+    lines
+}

@@ -1,0 +1,5 @@
+;; S4: takes memory until it gets none, then gives up as an allocator does.
+(func (export "tidegate:plugin/filtering@0.1.0#filter") (param $batch i32) (result i32)
+  (loop $again
+    (br_if $again (i32.ne (i32.const -1) (memory.grow (i32.const 16)))))
+  unreachable)

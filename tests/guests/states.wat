@@ -1,0 +1,21 @@
+;; S12: an aggregate whose every group gets a state of 100,000 bytes.
+(func (export "tidegate:plugin/aggregation@0.1.0#accumulate") (param $groups i32) (result i32)
+  (local $count i32) (local $i i32)
+  (local.set $count (i32.load offset=12 (local.get $groups)))
+  (drop (memory.grow (i32.const 64)))
+  (memory.fill (i32.const 512) (i32.const 0) (i32.const 160))
+  (i32.store (i32.const 512) (i32.const 131072))
+  (i32.store (i32.const 516) (i32.mul (local.get $count) (i32.const 100000)))
+  (i32.store (i32.const 520) (i32.const 700))
+  (i32.store (i32.const 524) (local.get $count))
+  (block $done
+    (loop $next
+      (br_if $done (i32.ge_u (local.get $i) (local.get $count)))
+      (i32.store (i32.add (i32.const 700) (i32.shl (local.get $i) (i32.const 2)))
+        (i32.mul (i32.add (local.get $i) (i32.const 1)) (i32.const 100000)))
+      (local.set $i (i32.add (local.get $i) (i32.const 1)))
+      (br $next)))
+  (i32.const 512))
+(func (export "tidegate:plugin/aggregation@0.1.0#merge") (param i32 i32 i32 i32 i32 i32 i32 i32) (result i32) unreachable)
+(func (export "tidegate:plugin/aggregation@0.1.0#finish") (param i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32) (result i32) unreachable)
+(func (export "tidegate:plugin/aggregation@0.1.0#migrate") (param i32 i32 i32 i32 i32 i32) (result i32) unreachable)
