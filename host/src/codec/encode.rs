@@ -123,3 +123,6 @@ fn push_json(value: &[u8], out: &mut Vec<u8>) -> Result<(), String> {
     out.push(b'\n');
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

@@ -88,8 +88,7 @@ impl Framer {
                 let line = memchr(b'\n', rest).and_then(|at| rest.get(..at)).map_or(rest, without_return);
                 Cut::Refused(line, 0, "a quote that is never closed".to_owned())
             }
-            Quote::Return => Cut::Record(row, eaten),
-            // A carriage return at the very end is not the half of a line break.
+            // A carriage return at the very end is not half of a line break.
             _ if end.is_none() => Cut::Record(rest, eaten),
             _ => Cut::Record(row, eaten),
         }
