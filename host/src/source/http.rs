@@ -145,7 +145,6 @@ struct Pending {
 pub struct Http {
     name: String,
     address: SocketAddr,
-    format: Format,
     /// A decoder for the source's own format, for lines of JSON, and for JSON documents.
     decoders: [Decoder; 3],
     limits: Limits,
@@ -195,7 +194,6 @@ pub async fn open(
     Ok(Http {
         name: name.to_owned(),
         address,
-        format: decode.format,
         decoders: [
             decoder(decode.format),
             decoder(Format::Json),
@@ -298,6 +296,7 @@ impl Http {
     fn gather(&mut self, most: Limit) -> anyhow::Result<Chunk> {
         let mut parts: Vec<Batch> = Vec::new();
         let (mut records, mut bytes, mut answered) = (0, 0, 0);
+        let most = Limit { records: most.records.max(1), bytes: most.bytes.max(1) };
         while records + answered < most.records && bytes < most.bytes {
             let Some(current) = &mut self.current else {
                 let Ok(offer) = self.offers.try_recv() else { break };

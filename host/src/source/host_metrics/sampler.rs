@@ -81,7 +81,7 @@ impl Sampler {
         let mut lines = Lines { ts, host: &self.host, out: Vec::with_capacity(8 << 10) };
 
         for (i, cpu) in self.system.cpus().iter().enumerate() {
-            lines.put("cpu.usage", f64::from(cpu.cpu_usage()), "percent", &[("cpu", &i.to_string())])?;
+            lines.put("cpu.usage", f64::from(cpu.usage()), "percent", &[("cpu", &i.to_string())])?;
         }
         for (metric, bytes) in [
             ("memory.used", self.system.used_memory()),
