@@ -255,7 +255,7 @@ impl Source for Http {
                 // A client that has gone, or waits no longer, has nobody to tell.
                 let _ = pending.answer.send(Answer::Decided(pending.outcome));
             }
-            if self.ended && self.pending.is_empty() {
+            if self.ended && self.pending.is_empty() && !self.closing.is_cancelled() {
                 // The last answers are on their way; the process may end as soon as this returns.
                 self.closing.cancel();
                 let _ = tokio::time::timeout(self.limits.linger, &mut self.accepting).await;

@@ -117,9 +117,7 @@ impl Answer {
                 later(error(StatusCode::TOO_MANY_REQUESTS, "over the rate of this source"), seconds.max(1))
             }
             Self::Busy(reason) => later(error(StatusCode::SERVICE_UNAVAILABLE, reason), SOON),
-            Self::Draining => {
-                closing(later(error(StatusCode::SERVICE_UNAVAILABLE, "the pipeline is draining"), LATER))
-            }
+            Self::Draining => closing(later(error(StatusCode::SERVICE_UNAVAILABLE, "the pipeline is draining"), LATER)),
             Self::Uncommitted => later(
                 error(StatusCode::SERVICE_UNAVAILABLE, "not committed yet; the records may still be committed later"),
                 LATER,

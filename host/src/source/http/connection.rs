@@ -34,12 +34,7 @@ pub(super) async fn serve(stream: TcpStream, door: Arc<Door>) {
     let _ = stream.set_nodelay(true);
     let limits = door.limits.clone();
     let phase = Arc::new(AtomicU8::new(HEAD));
-    let io = Patient {
-        stream,
-        phase: phase.clone(),
-        header: limits.header,
-        deadline: Box::pin(sleep(limits.header)),
-    };
+    let io = Patient { stream, phase: phase.clone(), header: limits.header, deadline: Box::pin(sleep(limits.header)) };
     let closing = door.closing.clone();
     let service = service_fn(move |request| {
         phase.store(BUSY, Ordering::Relaxed);

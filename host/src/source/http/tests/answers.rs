@@ -38,7 +38,11 @@ async fn a_body_becomes_records_as_its_type_says() {
                 post(&source, &format!("content-type: {kind}\r\n"), body.as_bytes())
             };
             let (reply, taken) = served(&mut source, client).await;
-            assert_eq!((reply.status, taken), (200, expected.iter().map(ToString::to_string).collect()), "{kind} {body}");
+            assert_eq!(
+                (reply.status, taken),
+                (200, expected.iter().map(ToString::to_string).collect()),
+                "{kind} {body}"
+            );
         }
     }
 }
@@ -146,7 +150,7 @@ async fn over_the_rate_a_client_is_told_when_to_come_back() {
 
 #[tokio::test]
 async fn what_nobody_takes_is_withdrawn_and_answered_503() {
-    let mut source = Setup::limited(|limits| limits.queue = MOMENT).open().await;
+    let mut source = Setup::limited(|limits| limits.queue = MOMENT * 5).open().await;
     let reply = post_lines(&source, "1\n").await.unwrap();
     assert_eq!((reply.status, reply.header("retry-after")), (503, Some("1")));
     assert!(nothing_is_read(&mut source).await, "the client was told that nothing was taken");
@@ -158,7 +162,7 @@ async fn what_nobody_takes_is_withdrawn_and_answered_503() {
 
 #[tokio::test]
 async fn a_commit_that_does_not_come_is_answered_503_without_a_promise() {
-    let mut source = Setup::limited(|limits| (limits.queue, limits.commit) = (MOMENT / 2, MOMENT)).open().await;
+    let mut source = Setup::limited(|limits| limits.commit = MOMENT).open().await;
     let client = post_lines(&source, "1\n");
     assert_eq!(chunk(&mut source).await.batch.len(), 1);
     let reply = client.await.unwrap();
@@ -180,6 +184,7 @@ async fn a_drain_takes_nothing_new_gives_out_what_is_accepted_and_answers_it() {
     assert_eq!((values(&first), late.header("connection")), (vec!["1".to_owned()], Some("close")));
     assert!(matches!(source.read(MOST).await.unwrap(), Read::End));
     // The process may end as soon as the last commit returns: the answer is out, and idle connections are closed.
+    commit(&mut source).await;
     commit(&mut source).await;
     drop(source);
     assert_eq!(accepted.await.unwrap().status, 200);
