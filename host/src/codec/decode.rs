@@ -252,12 +252,15 @@ impl Decoder {
             Header::Names(_) => row::object(content, &self.names, &mut self.object),
             Header::Lost => Err("the header of this input could not be read".to_owned()),
         };
-        match done.and_then(|()| {
-            self.pointers.locate(&self.object, &mut self.spans).map_err(|error| format!("not JSON: {error}"))
-        }) {
-            Ok(()) => stamp(&self.stamp, &self.spans, &self.object, out),
-            Err(reason) => Fate::Refused(reason),
+        if let Err(reason) = done {
+            return Fate::Refused(reason);
         }
+        if !self.spans.is_empty()
+            && let Err(error) = self.pointers.locate(&self.object, &mut self.spans)
+        {
+            return Fate::Refused(format!("not JSON: {error}"));
+        }
+        stamp(&self.stamp, &self.spans, &self.object, out)
     }
 }
 

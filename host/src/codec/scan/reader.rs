@@ -281,7 +281,7 @@ impl<'a> Reader<'a> {
 /// character, the beginning of a longer character); bits above it mean nothing. 0 where there is none.
 /// The tests for zero and for less are those of "Bit Twiddling Hacks" (Anderson).
 #[inline]
-fn special(eight: u64) -> u64 {
+pub(super) fn special(eight: u64) -> u64 {
     const ONES: u64 = u64::MAX / 255;
     let zero_or_high = |bytes: u64| bytes.wrapping_sub(ONES) & !bytes;
     let quote = zero_or_high(eight ^ (ONES * b'"' as u64));

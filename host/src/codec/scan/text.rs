@@ -4,6 +4,8 @@
 
 use std::borrow::Cow;
 
+use super::reader::special;
+
 /// What a raw JSON value says as text: the contents of a string, anything else as it stands. For valid JSON only.
 pub fn text(raw: &[u8]) -> Cow<'_, [u8]> {
     let contents = match raw {
@@ -73,14 +75,23 @@ fn unescaped(contents: &[u8]) -> impl Iterator<Item = char> + '_ {
 
 /// Appends `text` as it stands between the quotes of a JSON string.
 pub(in crate::codec) fn push_escaped(text: &str, out: &mut Vec<u8>) {
-    let mut plain = 0;
     let bytes = text.as_bytes();
-    for (at, &byte) in bytes.iter().enumerate() {
+    let (mut plain, mut at) = (0, 0);
+    while let Some(&byte) = bytes.get(at) {
+        if bytes
+            .get(at..)
+            .and_then(<[u8]>::first_chunk::<8>)
+            .is_some_and(|eight| special(u64::from_le_bytes(*eight)) == 0)
+        {
+            at += 8;
+            continue;
+        }
+        at += 1;
         if byte >= 0x20 && byte != b'"' && byte != b'\\' {
             continue;
         }
-        out.extend_from_slice(bytes.get(plain..at).unwrap_or_default());
-        plain = at + 1;
+        out.extend_from_slice(bytes.get(plain..at - 1).unwrap_or_default());
+        plain = at;
         match byte {
             b'"' | b'\\' => out.extend_from_slice(&[b'\\', byte]),
             b'\n' => out.extend_from_slice(b"\\n"),
