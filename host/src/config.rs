@@ -12,6 +12,7 @@ mod limits;
 mod load;
 mod pipeline;
 mod place;
+mod plugin_config;
 mod rules;
 mod secret;
 mod shape;

@@ -62,6 +62,43 @@ pub struct Diagnostic {
     pub cure: Option<String>,
 }
 
+/// A fault whose file its finder does not know.
+#[derive(Clone, Debug)]
+pub(crate) struct Flaw {
+    pub(crate) code: &'static str,
+    pub(crate) message: String,
+    /// The first is the place of the fault.
+    pub(crate) labels: Vec<(Range<usize>, String)>,
+    pub(crate) cure: Option<String>,
+}
+
+impl Flaw {
+    /// A fault at a place.
+    pub(crate) fn at(code: &'static str, span: &Range<usize>, message: impl Into<String>) -> Self {
+        Self { code, message: message.into(), labels: vec![(span.clone(), String::new())], cure: None }
+    }
+
+    /// Says what to do about it.
+    pub(crate) fn cure(mut self, cure: impl Into<String>) -> Self {
+        self.cure = Some(cure.into());
+        self
+    }
+
+    /// Names a further place that has to do with it.
+    pub(crate) fn label(mut self, span: &Range<usize>, text: impl Into<String>) -> Self {
+        self.labels.push((span.clone(), text.into()));
+        self
+    }
+
+    /// The fault in its file.
+    pub(crate) fn told(self, file: &Arc<Text>) -> Diagnostic {
+        let mut fault = Diagnostic::error(self.code, file, self.message);
+        fault.labels = self.labels.into_iter().map(|(span, text)| Label { span, text }).collect();
+        fault.cure = self.cure;
+        fault
+    }
+}
+
 /// Whether colours may be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Colour {

@@ -16,7 +16,7 @@ use super::{
     shape::{self, Misfit, Wrong},
     tree::Tree,
     vars::interpolation,
-    yaml::{self, Unread},
+    yaml,
 };
 
 /// A file that has been read: what could be made of it, and every fault of its shape.
@@ -97,12 +97,12 @@ pub(crate) fn load_text(
 ) -> Result<Loaded, Vec<Diagnostic>> {
     let folder = text.path.parent().map(Path::to_owned).unwrap_or_default();
     let (tree, unread) = yaml::parse(yaml);
-    let mut faults: Vec<_> = unread.into_iter().map(|unread| told(unread, text)).collect();
+    let mut faults: Vec<_> = unread.into_iter().map(|unread| unread.told(text)).collect();
     let Some(mut tree) = tree else { return Err(faults) };
     let unfilled = interpolation::interpolate(&mut tree, yaml, &folder, env);
     // What a variable without a value leads to is told once, as the variable's fault.
     let doubtful: Vec<_> = unfilled.iter().filter_map(|fault| fault.labels.first()).map(|at| at.0.clone()).collect();
-    faults.extend(unfilled.into_iter().map(|unread| told(unread, text)));
+    faults.extend(unfilled.into_iter().map(|unread| unread.told(text)));
     let written = tree.clone();
     let read = shape::read::<Pipeline>(tree);
     let misfits = read.misfits.iter().filter(|misfit| !touches(&doubtful, &misfit.span));
@@ -111,7 +111,7 @@ pub(crate) fn load_text(
     let broken = Broken { damaged: read.damaged, gone: read.gone };
     let rules = rules::check(&pipeline, &written, &|path| broken.is(path));
     let rules = rules.into_iter().filter(|fault| fault.labels.iter().all(|at| !touches(&doubtful, &at.0)));
-    faults.extend(rules.map(|unread| told(unread, text)));
+    faults.extend(rules.map(|unread| unread.told(text)));
     Ok(Loaded { pipeline, text: Arc::clone(text), folder, faults: in_order(faults), broken })
 }
 
@@ -123,15 +123,6 @@ fn touches(spans: &[Range<usize>], span: &Range<usize>) -> bool {
 pub(crate) fn in_order(mut faults: Vec<Diagnostic>) -> Vec<Diagnostic> {
     faults.sort_by_key(|fault| fault.labels.first().map_or(0, |label| label.span.start));
     faults
-}
-
-pub(crate) fn told(unread: Unread, text: &Arc<Text>) -> Diagnostic {
-    let mut fault = Diagnostic::error(unread.code, text, unread.message);
-    for (span, label) in unread.labels {
-        fault = fault.label(span, label);
-    }
-    fault.cure = unread.cure;
-    fault
 }
 
 /// Fields of later versions, which a reader of their documentation may try.

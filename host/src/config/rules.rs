@@ -6,10 +6,10 @@ use std::ops::Range;
 
 use super::{
     Pipeline, Source, Stage, codes,
+    diagnostic::Flaw,
     pipeline::{Capacity, Window},
     place::{Spanned, Table},
     tree::Tree,
-    yaml::Unread,
 };
 use crate::codec::Format;
 
@@ -25,7 +25,7 @@ pub(crate) fn is_name(name: &str) -> bool {
 pub(crate) type IsDamaged<'a> = &'a dyn Fn(&[&str]) -> bool;
 
 /// All faults of `pipeline` that a field has by itself; `tree` says which fields were written.
-pub(crate) fn check(pipeline: &Pipeline, tree: &Tree, damaged: IsDamaged<'_>) -> Vec<Unread> {
+pub(crate) fn check(pipeline: &Pipeline, tree: &Tree, damaged: IsDamaged<'_>) -> Vec<Flaw> {
     let mut rules = Rules { faults: Vec::new() };
     if pipeline.version.value != 1 {
         let message = format!("version {} of the file is not known", pipeline.version.value);
@@ -82,13 +82,13 @@ pub(crate) fn check(pipeline: &Pipeline, tree: &Tree, damaged: IsDamaged<'_>) ->
 }
 
 struct Rules {
-    faults: Vec<Unread>,
+    faults: Vec<Flaw>,
 }
 
 impl Rules {
     fn fault(&mut self, code: &'static str, message: String, span: &Range<usize>, cure: &str) {
         let cure = Some(cure.to_owned());
-        self.faults.push(Unread { code, message, labels: vec![(span.clone(), String::new())], cure });
+        self.faults.push(Flaw { code, message, labels: vec![(span.clone(), String::new())], cure });
     }
 
     fn name(&mut self, what: &str, name: &Spanned<String>) {

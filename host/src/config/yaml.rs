@@ -17,20 +17,13 @@ use serde_saphyr::{
 
 use super::{
     codes,
+    diagnostic::Flaw,
     place::Spanned,
     tree::{Origin, Tree, Value},
 };
 
 /// The largest file; a pipeline written by hand stays far below a hundredth of it.
 pub(crate) const MOST_BYTES: usize = 1 << 20;
-
-/// A fault of the text: code, message, labels (the first is the place), cure.
-pub(crate) struct Unread {
-    pub(crate) code: &'static str,
-    pub(crate) message: String,
-    pub(crate) labels: Vec<(Range<usize>, String)>,
-    pub(crate) cure: Option<String>,
-}
 
 fn options() -> Options {
     let budget = serde_saphyr::budget! {
@@ -63,10 +56,10 @@ fn options() -> Options {
 }
 
 /// Reads `text`; a tree may come with faults that the rest of it survives.
-pub(crate) fn parse(text: &str) -> (Option<Tree>, Vec<Unread>) {
+pub(crate) fn parse(text: &str) -> (Option<Tree>, Vec<Flaw>) {
     if text.len() > MOST_BYTES {
         let message = format!("the file has {} bytes, more than {MOST_BYTES}", text.len());
-        return (None, vec![Unread { code: codes::TOO_LARGE, message, labels: Vec::new(), cure: None }]);
+        return (None, vec![Flaw { code: codes::TOO_LARGE, message, labels: Vec::new(), cure: None }]);
     }
     match serde_saphyr::from_str_with_options::<serde_saphyr::Spanned<Raw>>(text, options()) {
         Ok(raw) => (Some(tree(raw, 0..0, text)), duplicates(text)),
@@ -74,7 +67,7 @@ pub(crate) fn parse(text: &str) -> (Option<Tree>, Vec<Unread>) {
     }
 }
 
-fn unread(error: &serde_saphyr::Error, text: &str) -> Unread {
+fn unread(error: &serde_saphyr::Error, text: &str) -> Flaw {
     let span = error.location().map(|at| range(&at, text));
     let (code, cure) = match error.without_snippet() {
         serde_saphyr::Error::Budget { .. }
@@ -92,7 +85,7 @@ fn unread(error: &serde_saphyr::Error, text: &str) -> Unread {
         serde_saphyr::Error::MultipleDocuments { .. } => "more than one document in a file".to_owned(),
         _ => format!("this is not YAML: {}", said.lines().next().unwrap_or_default()),
     };
-    Unread { code, message, labels: span.map(|span| (span, String::new())).into_iter().collect(), cure }
+    Flaw { code, message, labels: span.map(|span| (span, String::new())).into_iter().collect(), cure }
 }
 
 /// The bytes that `at` covers; empty for mappings and lists, which begin somewhere and have no text of their own.
@@ -212,7 +205,7 @@ enum Level {
 }
 
 /// All keys that stand twice in their mapping.
-fn duplicates(text: &str) -> Vec<Unread> {
+fn duplicates(text: &str) -> Vec<Flaw> {
     let mut levels: Vec<Level> = Vec::new();
     let mut found = Vec::new();
     for event in Parser::new_from_str(text) {
@@ -235,7 +228,7 @@ fn duplicates(text: &str) -> Vec<Unread> {
                         continue;
                     }
                     if let Some(first) = seen.get(name.as_ref()) {
-                        found.push(Unread {
+                        found.push(Flaw {
                             code: codes::DUPLICATE_KEY,
                             message: format!("`{name}` stands twice in the same mapping"),
                             labels: vec![(span, "again here".to_owned()), (first.clone(), "first here".to_owned())],

@@ -9,9 +9,9 @@ use zeroize::Zeroizing;
 
 use super::super::{
     codes,
+    diagnostic::Flaw,
     shape::closest,
     tree::{Origin, Tree, Value},
-    yaml::Unread,
 };
 
 /// The largest secret; keys and tokens stay far below it.
@@ -29,7 +29,7 @@ pub(crate) fn interpolate(
     text: &str,
     folder: &Path,
     env: &dyn Fn(&str) -> Option<String>,
-) -> Vec<Unread> {
+) -> Vec<Flaw> {
     let mut faults = Vec::new();
     let known = match root.get("vars").map(|vars| &vars.value) {
         Some(Value::Map(entries)) => entries
@@ -49,8 +49,8 @@ pub(crate) fn interpolate(
     faults
 }
 
-fn no_value(message: String, span: Range<usize>, cure: &str) -> Unread {
-    Unread { code: codes::NO_VALUE, message, labels: vec![(span, String::new())], cure: Some(cure.to_owned()) }
+fn no_value(message: String, span: Range<usize>, cure: &str) -> Flaw {
+    Flaw { code: codes::NO_VALUE, message, labels: vec![(span, String::new())], cure: Some(cure.to_owned()) }
 }
 
 fn look_up(
@@ -58,7 +58,7 @@ fn look_up(
     text: &str,
     folder: &Path,
     env: &dyn Fn(&str) -> Option<String>,
-    faults: &mut Vec<Unread>,
+    faults: &mut Vec<Flaw>,
 ) -> Known {
     let plain = |text: Option<String>| Known { text: text.map(Zeroizing::new), origin: Origin::Variable };
     let secret = |text: Option<Zeroizing<String>>| Known { text, origin: Origin::Secret };
@@ -122,9 +122,9 @@ fn literal(tree: &Tree, text: &str) -> Option<String> {
     }
 }
 
-fn refuse_in_key(key: &str, span: &Range<usize>, faults: &mut Vec<Unread>) {
+fn refuse_in_key(key: &str, span: &Range<usize>, faults: &mut Vec<Flaw>) {
     if key.contains("${") && !key.contains("$${") {
-        faults.push(Unread {
+        faults.push(Flaw {
             code: codes::BAD_REFERENCE,
             message: format!("a variable in the key `{key}`"),
             labels: vec![(span.clone(), String::new())],
@@ -133,7 +133,7 @@ fn refuse_in_key(key: &str, span: &Range<usize>, faults: &mut Vec<Unread>) {
     }
 }
 
-fn put_in(tree: &mut Tree, text: &str, known: &BTreeMap<String, Known>, faults: &mut Vec<Unread>) {
+fn put_in(tree: &mut Tree, text: &str, known: &BTreeMap<String, Known>, faults: &mut Vec<Flaw>) {
     match &mut tree.value {
         Value::List(items) => items.iter_mut().for_each(|item| put_in(item, text, known, faults)),
         Value::Map(entries) => {
@@ -157,7 +157,7 @@ fn fill(
     span: &Range<usize>,
     text: &str,
     known: &BTreeMap<String, Known>,
-    faults: &mut Vec<Unread>,
+    faults: &mut Vec<Flaw>,
 ) -> (String, Origin) {
     let (mut filled, mut origin, mut rest) = (String::with_capacity(words.len()), Origin::File, words);
     while let Some(at) = rest.find("${") {
@@ -186,7 +186,7 @@ fn fill(
                         origin = origin.max(Origin::Variable);
                         filled.push_str(&reference);
                         let likely = closest(name, known.keys().map(String::as_str));
-                        faults.push(Unread {
+                        faults.push(Flaw {
                             code: codes::UNDECLARED_VARIABLE,
                             message: format!("no variable is called `{name}`"),
                             labels: vec![(within(span, text, &reference), String::new())],
@@ -203,7 +203,7 @@ fn fill(
                 origin = origin.max(Origin::Variable);
                 filled.push_str("${");
                 rest = behind;
-                faults.push(Unread {
+                faults.push(Flaw {
                     code: codes::BAD_REFERENCE,
                     message: "`${` is not followed by a name and `}`".to_owned(),
                     labels: vec![(within(span, text, "${"), String::new())],
