@@ -252,7 +252,9 @@ impl Round {
             return self.arrive_following(now);
         }
         let Some(tail) = self.tails.get_mut(self.at).filter(|tail| !tail.done) else { return Ok(Visit::Dry) };
-        tail.open().with_context(|| format!("open {}", tail.name))?;
+        if let Err(error) = tail.open() {
+            return Err(error).with_context(|| format!("open {}", tail.name));
+        }
         Ok(Visit::Rest)
     }
 
