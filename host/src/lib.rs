@@ -5,6 +5,7 @@
 
 pub mod batch;
 pub mod epoch;
+mod lent;
 pub mod time;
 pub mod unit;
 

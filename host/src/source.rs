@@ -13,6 +13,7 @@ pub mod generate;
 pub mod host_metrics;
 pub mod http;
 pub mod stdin;
+pub mod stream;
 
 /// Where a source stands, in words of its own: everything before it has been handed out.
 #[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
