@@ -23,7 +23,7 @@ mod yaml;
 pub use diagnostic::{Diagnostic, Severity};
 pub use fences::load_markdown;
 pub use limits::{Fuel, Limits};
-pub use load::{Loaded, load};
+pub use load::{Loaded, in_order, load};
 pub use pipeline::{
     BatchSize, Capacity, Edge, From, Late, OnError, Pipeline, Sink, Source, Stage, Target, Watermark, Window,
 };

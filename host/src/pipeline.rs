@@ -9,6 +9,7 @@ pub mod committed;
 pub mod coordinator;
 pub mod crew;
 pub mod ledger;
+pub mod open;
 pub mod pace;
 pub mod run;
 pub mod sink_task;
@@ -17,3 +18,6 @@ pub mod source_task;
 pub use board::{Board, Phase, Status};
 pub use build::{Parts, PluginPart};
 pub use run::{Command, Ended, Ending, Running, start};
+
+#[cfg(test)]
+mod tests;

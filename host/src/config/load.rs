@@ -120,7 +120,7 @@ fn touches(spans: &[Range<usize>], span: &Range<usize>) -> bool {
 }
 
 /// Faults in the order of the file.
-pub(crate) fn in_order(mut faults: Vec<Diagnostic>) -> Vec<Diagnostic> {
+pub fn in_order(mut faults: Vec<Diagnostic>) -> Vec<Diagnostic> {
     faults.sort_by_key(|fault| fault.labels.first().map_or(0, |label| label.span.start));
     faults
 }

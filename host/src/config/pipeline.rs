@@ -173,6 +173,13 @@ pub struct Stage {
     pub window: Option<Spanned<Window>>,
 }
 
+impl Stage {
+    /// The plugin that it names; the first, where a faulty file names several.
+    pub fn plugin(&self) -> Option<&Spanned<String>> {
+        [&self.filter, &self.map, &self.aggregate].into_iter().flatten().next()
+    }
+}
+
 /// What becomes of a record that a plugin refuses, where nothing reads `.refused`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]

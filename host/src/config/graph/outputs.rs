@@ -107,6 +107,7 @@ fn outputs(
         all.push(name.clone());
     }
     if let (true, Value::Map(entries)) = (facts.outputs_from_config, &stage.config.value) {
+        let described = all.len();
         for (name, _) in entries {
             if !is_name(&name.value) || OWN.contains(&name.value.as_str()) {
                 let flaw = Flaw::at(codes::BAD_NAME, &name.span, format!("`{}` cannot name an output", name.value));
@@ -115,6 +116,10 @@ fn outputs(
             if !all.contains(&name.value) {
                 all.push(name.value.clone());
             }
+        }
+        // Ports are counted in ascending order of the names: that is the order in which plugins see an object's fields.
+        if let Some(named) = all.get_mut(described..) {
+            named.sort_unstable();
         }
     }
     all

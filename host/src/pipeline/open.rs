@@ -1,0 +1,217 @@
+//! From a file that has been read to everything a pipeline is made of.
+//!
+//! Owns the order of the checks: plugins are loaded and asked before the graph is, and nothing is opened before the
+//! whole of it has been found good (invariant 7). It must not know how a file is written or how a plugin is run.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use super::build::{Parts, PluginPart};
+use crate::{
+    config::{
+        Diagnostic, Loaded, codes,
+        graph::{self, Graph, Input, Output, PluginFacts, Stage},
+        in_order,
+    },
+    plugin::{Engine, Fault, Instance, Limits, LoadError, Plugin, standard},
+    sink::{self, Sink},
+    source::{self, Source},
+    stage::worker::Maker,
+};
+
+/// The folder that a plugin's name begins with when the binary carries it.
+const STANDARD: &str = "std/";
+
+/// A pipeline that has been checked as a whole, plugins included, and of which nothing has been opened yet.
+pub struct Prepared {
+    /// Its graph.
+    pub graph: Arc<Graph>,
+    /// The plugins of its stages, in the order of the graph.
+    pub plugins: Vec<Plugin>,
+    makers: Vec<PluginPart>,
+}
+
+/// Instances of a plugin under the limits and the configuration of one stage.
+struct Configured {
+    plugin: Plugin,
+    limits: Limits,
+    config: serde_json::Value,
+}
+
+impl Maker for Configured {
+    fn make(&self) -> Result<Box<dyn Instance>, Box<Fault>> {
+        Ok(Box::new(self.plugin.instantiate(&self.limits, &self.config)?))
+    }
+}
+
+/// Checks a file as a whole: its shape, its plugins, its graph, and whether every plugin takes its configuration.
+///
+/// # Errors
+/// All faults that were found, in the order of the file.
+pub fn open(loaded: &Loaded, engine: &Engine) -> Result<Prepared, Vec<Diagnostic>> {
+    let mut faults = Vec::new();
+    let (mut facts, mut plugins) = (BTreeMap::new(), BTreeMap::new());
+    for (name, stage) in loaded.pipeline.stages.iter() {
+        let Some(written) = stage.plugin() else { continue };
+        match load(loaded, &written.value, engine) {
+            Ok(plugin) => {
+                facts.insert(name.value.clone(), facts_of(&plugin));
+                plugins.insert(name.value.clone(), plugin);
+            }
+            Err(wrong) => {
+                let (code, message, cure) = *wrong;
+                let fault = Diagnostic::error(code, &loaded.text, message).at(written.span.clone());
+                faults.push(match cure {
+                    Some(cure) => fault.cure(cure),
+                    None => fault,
+                });
+            }
+        }
+    }
+    let graph = match graph::check(loaded, &facts) {
+        Ok(graph) => graph,
+        Err(more) => {
+            faults.extend(more);
+            return Err(in_order(faults));
+        }
+    };
+    let (mut used, mut makers) = (Vec::new(), Vec::new());
+    for stage in &graph.stages {
+        let Some(plugin) = plugins.get(&stage.name) else { continue };
+        match configured(stage, plugin) {
+            Ok(maker) => {
+                used.push(plugin.clone());
+                makers.push(PluginPart { digest: plugin.digest().to_owned(), maker: Arc::new(maker) });
+            }
+            Err(message) => faults.push(refused(loaded, stage, message)),
+        }
+    }
+    if faults.is_empty() {
+        Ok(Prepared { graph: Arc::new(graph), plugins: used, makers })
+    } else {
+        Err(in_order(faults))
+    }
+}
+
+type Wrong = Box<(&'static str, String, Option<String>)>;
+
+fn load(loaded: &Loaded, written: &str, engine: &Engine) -> Result<Plugin, Wrong> {
+    let missing = |message: String, cure: String| Box::new((codes::PLUGIN_MISSING, message, Some(cure)));
+    let bytes = match written.strip_prefix(STANDARD) {
+        Some(name) => standard::find(name).map(<[u8]>::to_vec).ok_or_else(|| {
+            let known: Vec<String> = standard::names().map(|name| format!("`{STANDARD}{name}`")).collect();
+            missing(format!("there is no standard plugin `{written}`"), format!("use one of {}", known.join(", ")))
+        })?,
+        None => {
+            let path = loaded.folder.join(written);
+            std::fs::read(&path).map_err(|error| {
+                let cure = "build it with `tidegate plugin build`, or correct the path, which is relative to this file";
+                missing(format!("cannot read the plugin `{}`: {error}", path.display()), cure.to_owned())
+            })?
+        }
+    };
+    Plugin::load(engine, &bytes).map_err(|error| Box::new(told(written, &error)))
+}
+
+fn told(written: &str, error: &LoadError) -> (&'static str, String, Option<String>) {
+    let (code, cure) = match error {
+        LoadError::NotWasm(_) => (
+            codes::NOT_WASM,
+            Some("build it for wasm32-wasip1 (called wasm32-wasi before), which `tidegate plugin build` does"),
+        ),
+        LoadError::TooLarge(_) => (codes::PLUGIN_TOO_LARGE, None),
+        LoadError::Features(_) => {
+            (codes::FEATURE_DENIED, Some("build it without them; `-C target-feature=+simd128` is the one extra that is fine"))
+        }
+        LoadError::Contract { .. } => (
+            codes::OTHER_CONTRACT,
+            Some("build it again with the `tidegate-plugin` of this version, or run a host of the version it was built for"),
+        ),
+        LoadError::Imports(_) => (codes::IMPORT_DENIED, Some("plugins have no files, network or environment; remove what asks for them")),
+        LoadError::Compile(_) => (codes::NOT_WASM, None),
+        LoadError::Describe(_) => (codes::BAD_DESCRIPTION, None),
+    };
+    (code, format!("`{written}` cannot be used: {error}"), cure.map(str::to_owned))
+}
+
+fn facts_of(plugin: &Plugin) -> PluginFacts {
+    let described = plugin.described();
+    // What every batch carries is no need of a graph.
+    let carried = ["values", "keys", "timestamps", "headers", "windows"];
+    let needs = described.needs.iter().filter(|need| !carried.contains(&&***need));
+    PluginFacts {
+        kind: plugin.kind(),
+        outputs: described.outputs.iter().map(ToString::to_string).collect(),
+        outputs_from_config: described.outputs_from_config,
+        needs: needs.map(ToString::to_string).collect(),
+        config_schema: described.config_schema.clone(),
+    }
+}
+
+/// A maker whose first instance has been made and configured, so that a refusal is told before anything starts.
+fn configured(stage: &Stage, plugin: &Plugin) -> Result<Configured, String> {
+    let limits = &stage.limits;
+    let limits = Limits {
+        fuel_per_record: limits.fuel.record,
+        fuel_per_byte: limits.fuel.byte,
+        memory: limits.memory.0,
+        time: limits.time.0,
+        output: limits.output.0,
+        logs: limits.logs.0,
+        state: limits.state.0,
+    };
+    let config = serde_json::from_str(stage.config.expose()).map_err(|error| error.to_string())?;
+    let maker = Configured { plugin: plugin.clone(), limits, config };
+    match maker.make() {
+        Ok(_) => Ok(maker),
+        Err(fault) => Err(fault.message),
+    }
+}
+
+fn refused(loaded: &Loaded, stage: &Stage, message: String) -> Diagnostic {
+    let written = loaded.pipeline.stages.iter().find(|(name, _)| name.value == stage.name);
+    let span = written.and_then(|(_, stage)| stage.plugin()).map(|plugin| plugin.span.clone());
+    let message = format!("stage `{}`: `{}` refuses its configuration: {message}", stage.name, stage.plugin);
+    let fault = Diagnostic::error(codes::CONFIG_REFUSED, &loaded.text, message);
+    match span {
+        Some(span) => fault.at(span),
+        None => fault,
+    }
+}
+
+impl Prepared {
+    /// Opens sources and sinks: ports are bound, files opened.
+    ///
+    /// # Errors
+    /// What cannot be opened.
+    pub async fn into_parts(self) -> anyhow::Result<Parts> {
+        let mut sources = Vec::new();
+        for source in &self.graph.sources {
+            sources.push(open_source(&self.graph, source).await?);
+        }
+        let sinks = self.graph.sinks.iter().map(|sink| open_sink(&self.graph, sink)).collect::<anyhow::Result<_>>()?;
+        Ok(Parts { graph: self.graph, sources, plugins: self.makers, sinks })
+    }
+}
+
+async fn open_source(graph: &Graph, config: &graph::Source) -> anyhow::Result<Box<dyn Source>> {
+    let graph::Source { name, format, stamp, .. } = config;
+    let max_record = config.max_record.bytes();
+    Ok(match &config.input {
+        Input::File(file) => Box::new(source::file::open(file, &graph.folder, name, *format, stamp, max_record)?),
+        Input::Stdin(_) => Box::new(source::stdin::open(*format, stamp, max_record)?),
+        Input::Generate(generate) => source::generate::open(generate, stamp)?,
+        Input::HostMetrics(metrics) => source::host_metrics::open(metrics, name, stamp, max_record)?,
+        Input::Http(http) => {
+            let decode = source::http::Decode { format: *format, stamp, max_record };
+            Box::new(source::http::open(http, name, decode, config.rate, source::http::Limits::default()).await?)
+        }
+    })
+}
+
+fn open_sink(graph: &Graph, config: &graph::Sink) -> anyhow::Result<Box<dyn Sink>> {
+    Ok(match &config.output {
+        Output::File(file) => Box::new(sink::file::open(file, &graph.folder, &config.name, config.format)?),
+        Output::Stdout(_) => Box::new(sink::stdout::open(config.format)?),
+        Output::Discard(_) => Box::new(sink::discard::open()),
+    })
+}

@@ -1,0 +1,343 @@
+//! Sources and sinks for tests, and a short way to write a graph.
+
+use std::{
+    collections::BTreeMap,
+    path::PathBuf,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use futures::{FutureExt, future::BoxFuture};
+use tokio::sync::Semaphore;
+
+use super::super::{Parts, PluginPart};
+use crate::{
+    batch::{Batch, Limit},
+    codec::{Format, Stamp},
+    config::{
+        Limits, OnError, Secret, Watermark,
+        graph::{self, Consumer, Edge, Graph, Input, Output, Port, Producer, Windowing},
+    },
+    plugin::Kind,
+    sink::{Refused, Sink, SinkError},
+    source::{Chunk, Position, Read, Source},
+    stage::fake::Fake,
+    unit::{Size, Span},
+};
+
+/// The decimal numbers from 0 up to `n`.
+pub(super) fn numbers(n: usize) -> Vec<String> {
+    (0..n).map(|i| i.to_string()).collect()
+}
+
+/// A source of given values; the key is the last digit, the time the position.
+#[derive(Clone)]
+pub(super) struct Numbers {
+    values: Arc<[String]>,
+    at: usize,
+    can_seek: bool,
+    ends: bool,
+    is_stopped: Arc<AtomicBool>,
+    pub(super) acknowledged: Arc<AtomicU64>,
+}
+
+impl Source for Numbers {
+    fn read(&mut self, most: Limit) -> BoxFuture<'_, anyhow::Result<Read>> {
+        async move {
+            let end = self.values.len().min(self.at + most.records);
+            if self.at == end {
+                if !self.ends {
+                    while !self.is_stopped.load(Ordering::SeqCst) {
+                        tokio::time::sleep(Duration::from_millis(1)).await;
+                    }
+                }
+                return Ok(Read::End);
+            }
+            let part = &self.values[self.at..end];
+            let times = (self.at..end).map(|at| at as i64).collect();
+            let batch = Batch::of_values(part.iter().collect())
+                .with_keys((self.at..end).map(|at| (at % 10).to_string()).collect())
+                .and_then(|batch| batch.with_timestamps(times))
+                .unwrap();
+            self.at = end;
+            Ok(Read::Chunk(Chunk { batch, ..Chunk::default() }))
+        }
+        .boxed()
+    }
+
+    fn position(&self) -> Position {
+        Position(self.at.into())
+    }
+
+    fn seek<'a>(&'a mut self, position: &'a Position) -> BoxFuture<'a, anyhow::Result<bool>> {
+        if self.can_seek {
+            self.at = position.0.as_u64().unwrap() as usize;
+        }
+        let can_seek = self.can_seek;
+        async move { Ok(can_seek) }.boxed()
+    }
+
+    fn commit<'a>(&'a mut self, position: &'a Position) -> BoxFuture<'a, anyhow::Result<()>> {
+        self.acknowledged.fetch_max(position.0.as_u64().unwrap(), Ordering::SeqCst);
+        async { Ok(()) }.boxed()
+    }
+
+    fn stop(&mut self) {
+        self.is_stopped.store(true, Ordering::SeqCst);
+    }
+}
+
+/// What the sinks of a plan have written.
+#[derive(Clone, Default)]
+pub(super) struct Collected {
+    written: Arc<Mutex<BTreeMap<String, Vec<String>>>>,
+    failures: Arc<AtomicUsize>,
+}
+
+impl Collected {
+    pub(super) fn values(&self, sink: &str) -> Vec<String> {
+        self.written.lock().unwrap().get(sink).cloned().unwrap_or_default()
+    }
+
+    pub(super) fn failures(&self) -> usize {
+        self.failures.load(Ordering::SeqCst)
+    }
+}
+
+struct Collect {
+    name: String,
+    to: Collected,
+    gate: Option<Arc<Semaphore>>,
+    failing: usize,
+}
+
+impl Sink for Collect {
+    fn write<'a>(&'a mut self, batch: &'a Batch) -> BoxFuture<'a, Result<Vec<Refused>, SinkError>> {
+        async move {
+            if let Some(gate) = &self.gate {
+                gate.acquire().await.unwrap().forget();
+            }
+            let mut written = self.to.written.lock().unwrap();
+            let values = batch.values().iter().map(|value| String::from_utf8(value.to_vec()).unwrap());
+            written.entry(self.name.clone()).or_default().extend(values);
+            Ok(Vec::new())
+        }
+        .boxed()
+    }
+
+    fn flush(&mut self) -> BoxFuture<'_, Result<(), SinkError>> {
+        async move {
+            if self.failing == 0 {
+                return Ok(());
+            }
+            self.failing -= 1;
+            self.to.failures.fetch_add(1, Ordering::SeqCst);
+            Err(SinkError::Later(anyhow::anyhow!("not now")))
+        }
+        .boxed()
+    }
+}
+
+/// A graph in short words. Every stage and sink reads a comma-separated list of outputs.
+pub(super) struct Plan {
+    source: Numbers,
+    has_silent: bool,
+    stages: Vec<(String, Kind, String, usize)>,
+    sinks: Vec<(String, String)>,
+    window: Windowing,
+    batch: usize,
+    capacity: usize,
+    on_error: OnError,
+    fake: Fake,
+    gate: Mutex<Option<Arc<Semaphore>>>,
+    failing: usize,
+}
+
+impl Plan {
+    pub(super) fn new(values: &[String]) -> Self {
+        Self {
+            source: Numbers {
+                values: values.into(),
+                at: 0,
+                can_seek: true,
+                ends: true,
+                is_stopped: Arc::default(),
+                acknowledged: Arc::default(),
+            },
+            has_silent: false,
+            stages: Vec::new(),
+            sinks: Vec::new(),
+            window: Windowing::None,
+            batch: 64,
+            capacity: 8192,
+            on_error: OnError::Stop,
+            fake: Fake::default(),
+            gate: Mutex::default(),
+            failing: 0,
+        }
+    }
+
+    pub(super) fn stage(mut self, name: &str, kind: Kind, from: &str, workers: usize) -> Self {
+        self.stages.push((name.to_owned(), kind, from.to_owned(), workers));
+        self
+    }
+
+    pub(super) fn sink(mut self, name: &str, from: &str) -> Self {
+        self.sinks.push((name.to_owned(), from.to_owned()));
+        self
+    }
+
+    pub(super) fn windows(mut self, millis: u64) -> Self {
+        let span = |millis| Span(Duration::from_millis(millis));
+        self.window = Windowing::Tumbling { size: span(millis), lateness: span(0), late: crate::config::Late::Drop };
+        self
+    }
+
+    pub(super) fn batch(mut self, records: usize) -> Self {
+        self.batch = records;
+        self
+    }
+
+    pub(super) fn capacity(mut self, records: usize) -> Self {
+        self.capacity = records;
+        self
+    }
+
+    pub(super) fn seek(mut self, can_seek: bool) -> Self {
+        self.source.can_seek = can_seek;
+        self
+    }
+
+    pub(super) fn endless(mut self) -> Self {
+        self.source.ends = false;
+        self
+    }
+
+    /// A second source, called `silent`, that never says anything.
+    pub(super) fn silent_source(mut self) -> Self {
+        self.has_silent = true;
+        self
+    }
+
+    pub(super) fn on_error(mut self, on_error: OnError) -> Self {
+        self.on_error = on_error;
+        self
+    }
+
+    /// The first time the value `panic` is seen, the host's own code panics.
+    pub(super) fn panics(self) -> Self {
+        self.fake.panics.store(true, Ordering::SeqCst);
+        self
+    }
+
+    /// Sinks write only as many batches as the semaphore has permits, of which there are none.
+    pub(super) fn gate(&self) -> Arc<Semaphore> {
+        self.gate.lock().unwrap().insert(Arc::new(Semaphore::new(0))).clone()
+    }
+
+    /// The first flushes fail for a while.
+    pub(super) fn failing(mut self, times: usize) -> Self {
+        self.failing = times;
+        self
+    }
+
+    pub(super) fn source(&self) -> &Numbers {
+        &self.source
+    }
+
+    fn find(&self, reference: &str) -> (Producer, Port) {
+        let (name, port) = reference.split_once('.').unwrap_or((reference, ""));
+        let port = match port {
+            "" => Port::Main,
+            "rest" => Port::Rest,
+            "late" => Port::Late,
+            "refused" => Port::Refused,
+            _ => Port::Named(0),
+        };
+        let producer = match name {
+            "in" => Producer::Source(0),
+            "silent" => Producer::Source(1),
+            stage => Producer::Stage(self.stages.iter().position(|(name, ..)| name == stage).unwrap()),
+        };
+        (producer, port)
+    }
+
+    pub(super) fn parts(&self) -> (Parts, Collected) {
+        let stages = self.stages.iter().map(|(name, kind, _, workers)| graph::Stage {
+            name: name.clone(),
+            kind: *kind,
+            plugin: "fake".to_owned(),
+            config: Secret::new("{}".to_owned()),
+            outputs: vec!["side".to_owned()],
+            needs: Vec::new(),
+            workers: *workers,
+            limits: Limits::default(),
+            on_error: self.on_error,
+            key: None,
+            window: if *kind == Kind::Aggregate { self.window } else { Windowing::None },
+            fields: [].into(),
+            ids: false,
+        });
+        let froms = self.stages.iter().map(|(.., from, _)| from).chain(self.sinks.iter().map(|(_, from)| from));
+        let mut edges = Vec::new();
+        for (at, from) in froms.enumerate() {
+            let to = at.checked_sub(self.stages.len()).map_or(Consumer::Stage(at), Consumer::Sink);
+            for (input, reference) in from.split(", ").enumerate() {
+                let (from, port) = self.find(reference);
+                edges.push(Edge { from, port, to, input, capacity: Limit { records: self.capacity, bytes: 1 << 30 } });
+            }
+        }
+        let source = |name: &str| graph::Source {
+            name: name.to_owned(),
+            input: Input::Stdin(crate::source::stdin::Config {}),
+            format: Format::Lines,
+            stamp: Stamp::default(),
+            watermark: Watermark {
+                lag: Span(Duration::from_millis(80)),
+                idle: Span(Duration::from_millis(50)),
+                ahead: Span(Duration::from_secs(3600)),
+            },
+            rate: None,
+            max_record: Size(1 << 20),
+            ids: false,
+        };
+        let names: &[&str] = if self.has_silent { &["in", "silent"] } else { &["in"] };
+        let graph = Graph {
+            name: "test".to_owned(),
+            folder: PathBuf::new(),
+            epoch: Span(Duration::from_millis(50)),
+            batch: Limit { records: self.batch, bytes: 1 << 20 },
+            linger: Span(Duration::ZERO),
+            uncommitted: Size(1 << 20),
+            sources: names.iter().map(|name| source(name)).collect(),
+            stages: stages.collect(),
+            sinks: self.sinks.iter().map(|(name, _)| graph::Sink {
+                name: name.clone(),
+                output: Output::Discard(crate::sink::discard::Config {}),
+                format: Format::Lines,
+            }).collect(),
+            edges,
+        };
+        let collected = Collected::default();
+        let gate = self.gate.lock().unwrap().clone();
+        let sinks = self.sinks.iter().map(|(name, _)| {
+            Box::new(Collect { name: name.clone(), to: collected.clone(), gate: gate.clone(), failing: self.failing }) as Box<dyn Sink>
+        });
+        let silent = Numbers { values: [].into(), ends: false, ..self.source.clone() };
+        let mut sources: Vec<Box<dyn Source>> = vec![Box::new(self.source.clone())];
+        if self.has_silent {
+            sources.push(Box::new(silent));
+        }
+        let plugin = PluginPart { digest: "0".to_owned(), maker: Arc::new(self.fake.clone()) };
+        let parts = Parts {
+            plugins: graph.stages.iter().map(|_| plugin.clone()).collect(),
+            sinks: sinks.collect(),
+            sources,
+            graph: Arc::new(graph),
+        };
+        (parts, collected)
+    }
+}
