@@ -28,7 +28,7 @@
 //! ```
 //!
 //! What an `Err` says becomes the reason for which that record is refused; the batch goes on. The crate's `Cargo.toml`
-//! names `tidegate-plugin` and `serde`, and has `crate-type = ["cdylib", "rlib"]`.
+//! names `tidegate-plugin` and `serde`, and has `crate-type = ["cdylib"]`.
 //!
 //! | wanted | see |
 //! |---|---|
