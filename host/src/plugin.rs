@@ -78,6 +78,20 @@ pub struct Selection {
     pub refused: Refusals,
 }
 
+/// The bits of [`Produced::inherit`]: a plugin some of whose outputs set a column and some do not says so by them.
+pub mod inherit {
+    /// Name of the column in a reply.
+    pub const COLUMN: &str = "inherit";
+    /// The value, and whether there is one.
+    pub const VALUE: u8 = 1;
+    /// The key.
+    pub const KEY: u8 = 2;
+    /// Event time.
+    pub const TIME: u8 = 4;
+    /// The headers.
+    pub const HEADERS: u8 = 8;
+}
+
 /// Records that a call put out. Columns absent are inherited from each output's origin.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Produced {
@@ -93,6 +107,8 @@ pub struct Produced {
     pub headers: Option<Column>,
     /// One byte each, 1 = a tombstone.
     pub nulls: Option<Column>,
+    /// One byte each: which columns of this output are its origin's after all, a sum of [`inherit`]'s bits. Absent: none.
+    pub inherit: Option<Column>,
     /// Input position that each output came from, never falling. Absent: one output for each input, in order.
     pub origins: Option<Vec<u32>>,
     /// Output of each record: 0 = main, else position in the described outputs plus one. Absent: all main.

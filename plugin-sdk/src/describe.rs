@@ -11,6 +11,16 @@ use serde_json::{Value, json};
 const CONTRACT: &str = "0.1.0";
 
 /// What a plugin does with records.
+///
+/// ```
+/// use tidegate_plugin::{Kind, Plugin, prelude::*};
+///
+/// #[map]
+/// fn pass(_record: &Record) -> Result<Output> { Ok(Output::same()) }
+/// # fn main() {
+/// assert_eq!(pass::FACTS.kind, Kind::Map);
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// Keeps some records.
@@ -22,6 +32,16 @@ pub enum Kind {
 }
 
 /// What an attribute knows about the plugin that it makes; fields are as in the contract's `describe`.
+///
+/// ```
+/// use tidegate_plugin::{Plugin, prelude::*};
+///
+/// #[filter(fields = ["/a"], needs = ["keys"])]
+/// fn some(_record: &Record) -> Result<bool> { Ok(true) }
+/// # fn main() {
+/// assert_eq!((some::FACTS.values, some::FACTS.needs), (false, &["keys", "field:/a"][..]));
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct Facts {
     /// What it does.

@@ -28,7 +28,7 @@
 //! ```
 //!
 //! What an `Err` says becomes the reason for which that record is refused; the batch goes on. The crate's `Cargo.toml`
-//! names `tidegate-plugin` and `serde`, and has `crate-type = ["cdylib", "rlib"]`.
+//! names `tidegate-plugin` and `serde`, and has `crate-type = ["cdylib"]`.
 //!
 //! | wanted | see |
 //! |---|---|
@@ -86,7 +86,104 @@ pub use random::Random;
 pub use record::Record;
 
 pub use anyhow::{Error, Result};
-pub use tidegate_plugin_macros::{aggregate, filter, map};
+/// Makes a filter plugin of a function: `fn(config: &Config, record: &Record) -> Result<bool>`, of which `config` may be
+/// left away.
+///
+/// | word | means |
+/// |---|---|
+/// | `needs = ["keys", ..]` | columns to read beside the value: `keys`, `timestamps`, `headers`, `id`, `input`, `null` |
+/// | `fields = ["/status", ..]` | JSON fields to read without parsing; then the value stays outside |
+/// | `values = true` or `false` | whether the value crosses, unless `fields` says it |
+/// | `name = ".."` | the plugin's name, unless it is the function's |
+/// | `batch` | the function is `fn(config: &Config, batch: &Batch) -> Result<Selection>` |
+///
+/// The function stays what it is, to be called and tested like any other; the plugin is a type of the same name.
+///
+/// ```
+/// use tidegate_plugin::prelude::*;
+///
+/// #[filter(fields = ["/status"])]
+/// fn failed(record: &Record) -> Result<bool> {
+///     Ok(record.field_as::<u16>(0)? >= 500)
+/// }
+/// # fn main() {
+/// let given = testing::filter::<failed>("", [503, 200].map(|status| testing::json(json!({ "status": status }))));
+/// assert_eq!(given.kept, [0]);
+/// # }
+/// ```
+pub use tidegate_plugin_macros::filter;
+
+/// Makes a map plugin of a function: `fn(config: &Config, record: &Record) -> Result<Output>`, of which `config` may be
+/// left away. Instead of an [`Output`] it may return an `Option`, a `Vec` or an iterator of them, or take a last argument
+/// `out: &mut Outputs` and return `Result<()>`, which spares an allocation for each output.
+///
+/// | word | means |
+/// |---|---|
+/// | `outputs = ["slow", ..]` | side outputs beside the main one; `.to("slow")` sends there |
+/// | `outputs_from_config` | the side outputs are the fields of the configuration, whatever they are called |
+/// | `needs`, `fields`, `values`, `name` | as for [`macro@filter`] |
+/// | `batch` | the function is `fn(config: &Config, batch: &Batch, out: &mut Outputs) -> Result<()>` |
+///
+/// ```
+/// use tidegate_plugin::prelude::*;
+///
+/// #[map(outputs = ["long"], needs = ["timestamps"])]
+/// fn words(record: &Record) -> Result<Vec<Output>> {
+///     let time = record.time()?;
+///     let word = |word: &str| {
+///         let output = Output::value(word).key(word).time(time + 1);
+///         if word.len() > 5 { output.to("long") } else { output }
+///     };
+///     Ok(record.text()?.split(' ').map(word).collect())
+/// }
+/// # fn main() {
+/// let given = testing::map::<words>("", [testing::text("short longer").time(7)]);
+/// assert_eq!(given.outputs.iter().map(|out| out.to.as_deref()).collect::<Vec<_>>(), [None, Some("long")]);
+/// assert_eq!(given.outputs[1].time, 8);
+/// # }
+/// ```
+pub use tidegate_plugin_macros::map;
+
+/// Makes an aggregate plugin of an `impl` of [`Aggregate`].
+///
+/// | word | means |
+/// |---|---|
+/// | `state_version = 2` | version of the states that it writes; 1 unless given |
+/// | `writes_state_versions = [1, 2]` | versions that its `migrate` can write |
+/// | `needs = ["windows", ..]` | as for [`macro@filter`], and `windows`; `keys` are also those of groups |
+/// | `outputs`, `fields`, `values`, `name` | as for [`macro@map`] |
+///
+/// ```
+/// use tidegate_plugin::prelude::*;
+///
+/// struct Last;
+///
+/// #[aggregate(name = "last", needs = ["timestamps"])]
+/// impl Aggregate for Last {
+///     type Config = NoConfig;
+///     type State = (i64, Vec<u8>);
+///
+///     fn add(_: &NoConfig, last: &mut Self::State, record: &Record, _: &mut Outputs) -> Result<()> {
+///         if record.time()? >= last.0 { *last = (record.time()?, record.value().to_vec()); }
+///         Ok(())
+///     }
+///
+///     fn merge(_: &NoConfig, last: &mut Self::State, later: Self::State) {
+///         if later.0 >= last.0 { *last = later; }
+///     }
+///
+///     fn finish(_: &NoConfig, _: &Group, last: &Self::State, out: &mut Outputs) -> Result<()> {
+///         out.value(&last.1).time(last.0);
+///         Ok(())
+///     }
+/// }
+/// # fn main() {
+/// let mut groups = testing::Groups::<Last>::new("");
+/// groups.add([testing::text("new").time(5), testing::text("old").time(3)]);
+/// assert_eq!(groups.finish(Occasion::Closed).outputs[0].value, b"new");
+/// # }
+/// ```
+pub use tidegate_plugin_macros::aggregate;
 
 /// Parses JSON, such as what [`Record::pick`] found.
 ///

@@ -4,6 +4,8 @@
 //! is inherited from the output's origin, whether or not other outputs of the call set it, so that cutting the input
 //! into other batches changes nothing.
 
+mod sparse;
+
 use anyhow::{Context, Result, anyhow, ensure};
 use serde::Serialize;
 
@@ -11,6 +13,7 @@ use crate::contract::types::{Batch, Column, NamedColumn, Produced};
 use crate::output::Output;
 use crate::refused::Refused;
 use crate::{Error, header};
+use sparse::Sparse;
 
 /// Bits of the `inherit` column, and of what was set.
 const VALUE: u8 = 1;
@@ -308,59 +311,6 @@ impl Put<'_, '_> {
             *set |= column;
         }
         self.out.last()
-    }
-}
-
-/// A column of which only some items are written, the last one always being the one in hand.
-#[derive(Debug, Default)]
-struct Sparse {
-    data: Vec<u8>,
-    ends: Vec<u32>,
-}
-
-impl Sparse {
-    /// Makes items up to `len` empty, unless written.
-    #[inline]
-    fn pad(&mut self, len: usize) {
-        if self.ends.len() < len {
-            self.ends.resize(len, self.data.len() as u32);
-        }
-    }
-
-    fn truncate(&mut self, len: usize) {
-        if self.ends.len() <= len {
-            return;
-        }
-        self.ends.truncate(len);
-        self.data.truncate(self.ends.last().copied().unwrap_or_default() as usize);
-    }
-
-    /// The data, for the item at `at` to be written; what it held is forgotten.
-    #[inline]
-    fn write(&mut self, at: usize) -> &mut Vec<u8> {
-        if self.ends.len() > at {
-            self.truncate(at);
-        }
-        self.pad(at);
-        &mut self.data
-    }
-
-    /// The data, for the item at `at` to be written on.
-    fn append(&mut self, at: usize) -> &mut Vec<u8> {
-        self.pad(at);
-        self.ends.truncate(at);
-        &mut self.data
-    }
-
-    #[inline]
-    fn close(&mut self) {
-        self.ends.push(self.data.len() as u32);
-    }
-
-    /// The column, if `wanted` has any bit.
-    fn full(mut self, wanted: u8, len: usize) -> Option<Column> {
-        self.pad(len);
-        (wanted != 0).then_some(Column { data: self.data, ends: self.ends })
     }
 }
 

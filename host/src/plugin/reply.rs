@@ -8,7 +8,7 @@ use bytes::Bytes;
 
 use super::abi::{AccumulatedOut, BatchOut, ColumnOut, ProducedAndRefused, ProducedOut, RefusalsOut, SelectionOut};
 use super::fault::Misdeed;
-use super::{Accumulated, Finished, Mapped, Produced, Refusals, Selection};
+use super::{Accumulated, Finished, Mapped, Produced, Refusals, Selection, inherit};
 use crate::batch::{Column, Headers, NULL};
 
 /// What an answer is checked against.
@@ -98,19 +98,40 @@ fn produced(expected: Expected, answer: ProducedOut, refused: &Refusals) -> Resu
     if let Some(at) = headers.iter().flat_map(Column::iter).position(|item| !Headers::is_well_formed(item)) {
         return Err(Misdeed::reply(format!("the headers of output {at} are not pairs of strings")));
     }
-    let mut nulls = None;
+    let (mut nulls, mut inherit) = (None, None);
     for named in more {
-        if named.name != NULL || nulls.is_some() {
-            let name: String = named.name.chars().take(64).collect();
-            return Err(Misdeed::reply(format!("a column {name:?}, of which the host takes none, or none more")));
+        let (into, highest) = match named.name.as_str() {
+            NULL => (&mut nulls, 1),
+            inherit::COLUMN => (&mut inherit, inherit::VALUE | inherit::KEY | inherit::TIME | inherit::HEADERS),
+            other => {
+                let name: String = other.chars().take(64).collect();
+                return Err(Misdeed::reply(format!("a column {name:?}, of which the host takes none")));
+            }
+        };
+        if into.is_some() {
+            return Err(Misdeed::reply(format!("two columns {:?}", named.name)));
         }
-        let flags = column(NULL, len, named.items)?;
-        if let Some(at) = flags.iter().position(|flag| !matches!(flag, [0 | 1])) {
-            return Err(Misdeed::reply(format!("item {at} of the column \"null\" is not a byte of 0 or 1")));
-        }
-        nulls = Some(flags);
+        *into = Some(flags(&named.name, highest, column(&named.name, len, named.items)?)?);
     }
-    Ok(Produced { len, values, keys, timestamps, headers, nulls, origins: answer.origins, ports: answer.ports })
+    Ok(Produced {
+        len,
+        values,
+        keys,
+        timestamps,
+        headers,
+        nulls,
+        inherit,
+        origins: answer.origins,
+        ports: answer.ports,
+    })
+}
+
+/// A column of one byte for each output, none over `highest`.
+fn flags(name: &str, highest: u8, column: Column) -> Result<Column, Misdeed> {
+    match column.iter().position(|item| !matches!(item, [flag] if *flag <= highest)) {
+        Some(at) => Err(Misdeed::reply(format!("item {at} of the column {name:?} is not a byte of 0 to {highest}"))),
+        None => Ok(column),
+    }
 }
 
 fn refusals(inputs: usize, answer: RefusalsOut) -> Result<Refusals, Misdeed> {

@@ -11,19 +11,19 @@ mod signature;
 
 use proc_macro::TokenStream;
 
-/// Turns a function into a filter plugin; see `tidegate_plugin::filter`.
+/// Behind `tidegate_plugin::filter`, where it is documented.
 #[proc_macro_attribute]
 pub fn filter(arguments: TokenStream, item: TokenStream) -> TokenStream {
     or_error(expand::filter(arguments.into(), item.into()))
 }
 
-/// Turns a function into a map plugin; see `tidegate_plugin::map`.
+/// Behind `tidegate_plugin::map`, where it is documented.
 #[proc_macro_attribute]
 pub fn map(arguments: TokenStream, item: TokenStream) -> TokenStream {
     or_error(expand::map(arguments.into(), item.into()))
 }
 
-/// Turns an `impl Aggregate` into an aggregate plugin; see `tidegate_plugin::aggregate`.
+/// Behind `tidegate_plugin::aggregate`, where it is documented.
 #[proc_macro_attribute]
 pub fn aggregate(arguments: TokenStream, item: TokenStream) -> TokenStream {
     or_error(expand::aggregate(arguments.into(), item.into()))

@@ -1,0 +1,6 @@
+use tidegate_plugin::prelude::*;
+
+#[filter(outputs = ["slow"])] //~ expected one of `batch`, `fields`, `name`, `needs`, `values`
+fn wrong(record: &Record) -> Result<bool> {
+    Ok(true)
+}
