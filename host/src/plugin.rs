@@ -15,6 +15,7 @@ mod fault;
 mod fresh;
 mod guest;
 mod host;
+mod inherit;
 mod inspect;
 mod instance;
 mod limits;
@@ -28,6 +29,7 @@ mod tests;
 pub use cache::Cache;
 pub use describe::Described;
 pub use engine::Engine;
+pub use inherit::{INHERITS_HEADERS, INHERITS_KEY, INHERITS_TIME, INHERITS_VALUE};
 pub use instance::WasmInstance;
 pub use limits::Limits;
 pub use load::{LoadError, Plugin};
@@ -91,6 +93,9 @@ pub struct Produced {
     pub headers: Option<Column>,
     /// One byte each, 1 = a tombstone.
     pub nulls: Option<Column>,
+    /// One byte each: which of the columns above this output inherits although they are present, as
+    /// [`INHERITS_VALUE`] and its neighbours added together; [`Produced::over`] fills it in.
+    pub inherit: Option<Column>,
     /// Input position that each output came from, never falling. Absent: one output for each input, in order.
     pub origins: Option<Vec<u32>>,
     /// Output of each record: 0 = main, else position in the described outputs plus one. Absent: all main.

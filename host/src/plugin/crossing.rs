@@ -7,11 +7,11 @@ use std::sync::Arc;
 
 use super::abi::{BatchIn, ColumnIn, GroupsIn, NamedIn, WindowIn};
 use super::{Described, Groups};
-use crate::batch::Batch;
+use crate::batch::{Batch, Column};
 
 /// What of a batch crosses into the plugin.
 pub(super) struct Wanted {
-    values: bool,
+    pub(super) values: bool,
     keys: bool,
     timestamps: bool,
     headers: bool,
@@ -45,9 +45,10 @@ impl Wanted {
         named.map(|(name, items)| NamedIn { name, items: items.into() }).collect()
     }
 
-    pub(super) fn batch<'a>(&self, batch: &'a Batch, more: &'a [NamedIn<'a>]) -> BatchIn<'a> {
+    /// `blank` stands for the payloads of a plugin that does not want them: it still learns how many there are.
+    pub(super) fn batch<'a>(&self, batch: &'a Batch, blank: &'a Column, more: &'a [NamedIn<'a>]) -> BatchIn<'a> {
         BatchIn {
-            values: if self.values { batch.values().into() } else { ColumnIn::NONE },
+            values: if self.values { batch.values().into() } else { ColumnIn::blank(blank, batch.len()) },
             keys: batch.keys().filter(|_| self.keys).map(ColumnIn::from),
             timestamps: batch.timestamps().filter(|_| self.timestamps),
             headers: batch.headers().filter(|_| self.headers).map(ColumnIn::from),

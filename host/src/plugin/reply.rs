@@ -8,8 +8,14 @@ use bytes::Bytes;
 
 use super::abi::{AccumulatedOut, BatchOut, ColumnOut, ProducedAndRefused, ProducedOut, RefusalsOut, SelectionOut};
 use super::fault::Misdeed;
-use super::{Accumulated, Finished, Mapped, Produced, Refusals, Selection};
+use super::{
+    Accumulated, Finished, INHERITS_HEADERS, INHERITS_KEY, INHERITS_TIME, INHERITS_VALUE, Mapped, Produced, Refusals,
+    Selection,
+};
 use crate::batch::{Column, Headers, NULL};
+
+/// Name of the column that says what single outputs inherit.
+const INHERIT: &str = "inherit";
 
 /// What an answer is checked against.
 #[derive(Clone, Copy, Debug)]
@@ -98,19 +104,29 @@ fn produced(expected: Expected, answer: ProducedOut, refused: &Refusals) -> Resu
     if let Some(at) = headers.iter().flat_map(Column::iter).position(|item| !Headers::is_well_formed(item)) {
         return Err(Misdeed::reply(format!("the headers of output {at} are not pairs of strings")));
     }
-    let mut nulls = None;
+    let (mut nulls, mut inherit) = (None, None);
     for named in more {
-        if named.name != NULL || nulls.is_some() {
-            let name: String = named.name.chars().take(64).collect();
-            return Err(Misdeed::reply(format!("a column {name:?}, of which the host takes none, or none more")));
+        let (place, most) = match named.name.as_str() {
+            NULL => (&mut nulls, 1),
+            INHERIT => (&mut inherit, INHERITS_VALUE | INHERITS_KEY | INHERITS_TIME | INHERITS_HEADERS),
+            _ => {
+                let name: String = named.name.chars().take(64).collect();
+                return Err(Misdeed::reply(format!("a column {name:?}, of which the host knows nothing")));
+            }
+        };
+        let bytes = column(&named.name, len, named.items)?;
+        if let Some(at) = bytes.iter().position(|item| !matches!(item, [byte] if *byte <= most)) {
+            return Err(Misdeed::reply(format!(
+                "item {at} of the column {:?} is not one byte up to {most}",
+                named.name
+            )));
         }
-        let flags = column(NULL, len, named.items)?;
-        if let Some(at) = flags.iter().position(|flag| !matches!(flag, [0 | 1])) {
-            return Err(Misdeed::reply(format!("item {at} of the column \"null\" is not a byte of 0 or 1")));
+        if place.replace(bytes).is_some() {
+            return Err(Misdeed::reply(format!("two columns {:?}", named.name)));
         }
-        nulls = Some(flags);
     }
-    Ok(Produced { len, values, keys, timestamps, headers, nulls, origins: answer.origins, ports: answer.ports })
+    let ProducedOut { origins, ports, .. } = answer;
+    Ok(Produced { len, values, keys, timestamps, headers, nulls, inherit, origins, ports })
 }
 
 fn refusals(inputs: usize, answer: RefusalsOut) -> Result<Refusals, Misdeed> {

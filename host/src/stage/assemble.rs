@@ -38,6 +38,7 @@ pub fn assemble(
     outcome.tally.produced += len as u64;
     let is_one_to_one = len == origins.len() && distinct as usize == len;
     let inherited = if is_one_to_one { origins.clone() } else { origins.gather(from) };
+    let produced = produced.over(&inherited);
     let keeps_values = produced.values.is_none();
     let mut batch = inherited.retain_named(|name| name != INPUT && name != ID && (keeps_values || !is_of_value(name)));
     let columns: [(Option<Column>, fn(Batch, Column) -> Result<Batch, crate::batch::Misfit>); 4] = [

@@ -4,7 +4,6 @@
 
 use std::time::Duration;
 
-
 /// First millisecond of a window, and the first one after it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Window {
