@@ -217,15 +217,16 @@ impl Batch {
         }
     }
 
-    /// Shares the records out to `parts` batches: record `i` goes to batch `part_of[i]`. Order is kept within each.
-    pub fn partition(&self, part_of: &[u8], parts: usize) -> Vec<Self> {
+    /// Shares the records out to `parts` batches: record `i` goes to batch `part_of(i)`. Order is kept within each, and
+    /// beside each stand the positions its records had here.
+    pub fn partition(&self, parts: usize, part_of: impl Fn(usize) -> usize) -> Vec<(Vec<u32>, Self)> {
         let mut at = vec![Vec::new(); parts];
-        for (i, &part) in part_of.iter().enumerate() {
-            if let Some(list) = at.get_mut(part as usize) {
+        for i in 0..self.len {
+            if let Some(list) = at.get_mut(part_of(i)) {
                 list.push(i as u32);
             }
         }
-        at.iter().map(|list| self.gather(list)).collect()
+        at.into_iter().map(|list| (list.clone(), self.gather(&list))).collect()
     }
 
     /// All records of `batches`, in order. A column that some of them lack is filled with empty items there, event

@@ -6,7 +6,9 @@
 
 mod decode;
 mod encode;
+mod frame;
 mod instant;
+mod row;
 pub mod scan;
 
 use std::sync::Arc;
@@ -15,8 +17,9 @@ use bytes::Bytes;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use decode::{Decoder, Origin, Progress, is_full};
+pub use decode::{Decoder, Origin, is_full};
 pub use encode::{Encoder, Refusal};
+pub use frame::Progress;
 pub use instant::milliseconds;
 
 /// How bytes are cut into records, and records put into bytes.
@@ -59,3 +62,6 @@ pub struct Undecoded {
     /// The bytes, cut off at [`MAX_UNDECODED`].
     pub raw: Bytes,
 }
+
+#[cfg(test)]
+mod tests;

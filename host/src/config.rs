@@ -4,48 +4,30 @@
 //! comes to. It must not know tasks or wasmtime: what a plugin says about itself is handed in as [`graph::Facts`].
 //! Invariant: a [`graph::Graph`] exists only for a file without a fault.
 
-use std::{
-    path::{Path, PathBuf},
-    sync::Arc,
-};
-
+pub mod codes;
 pub mod diagnostic;
+mod fences;
 pub mod graph;
 mod limits;
+mod load;
 mod pipeline;
 mod place;
+mod plugin_config;
+mod rules;
 mod secret;
+mod shape;
 mod tree;
 mod vars;
+mod yaml;
 
 pub use diagnostic::{Diagnostic, Severity};
+pub use fences::load_markdown;
 pub use limits::{Fuel, Limits};
+pub use load::{Loaded, load};
 pub use pipeline::{
     BatchSize, Capacity, Edge, From, Late, OnError, Pipeline, Sink, Source, Stage, Target, Watermark, Window,
 };
 pub use place::{Spanned, Table};
 pub use secret::Secret;
 pub use tree::{Origin, Tree, Value};
-pub use vars::{Lookup, SecretLookup, Var};
-
-/// A file that has been read: what could be made of it, and every fault of its shape.
-#[derive(Clone, Debug)]
-pub struct Loaded {
-    /// The pipeline; where there are faults, what is left of it.
-    pub pipeline: Pipeline,
-    /// The file's text.
-    pub text: Arc<diagnostic::Text>,
-    /// Folder that paths are relative to.
-    pub folder: PathBuf,
-    /// Faults of its shape; [`graph::check`] hands them on.
-    pub faults: Vec<Diagnostic>,
-}
-
-/// Reads a pipeline's file; `env` looks an environment variable up.
-///
-/// # Errors
-/// Where nothing can be made of the file at all.
-pub fn load(path: &Path, env: &dyn Fn(&str) -> Option<String>) -> Result<Loaded, Vec<Diagnostic>> {
-    let _ = (path, env);
-    Err(Vec::new())
-}
+pub use vars::{Literal, Lookup, SecretLookup, Var};

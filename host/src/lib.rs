@@ -5,6 +5,7 @@
 
 pub mod batch;
 pub mod epoch;
+mod lent;
 pub mod time;
 pub mod unit;
 
@@ -15,3 +16,9 @@ pub mod sink;
 pub mod source;
 
 pub mod config;
+
+pub mod stage;
+
+pub mod pipeline;
+
+pub mod cli;

@@ -21,6 +21,7 @@ mod instance;
 mod limits;
 mod load;
 mod reply;
+pub mod standard;
 mod wasi;
 
 #[cfg(test)]
@@ -37,6 +38,7 @@ pub use load::{LoadError, Plugin};
 use std::sync::Arc;
 
 use crate::batch::{Batch, Column};
+pub use crate::time::Window;
 
 /// What a plugin does with records; each is a world of the contract.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -109,15 +111,6 @@ pub struct Mapped {
     pub produced: Produced,
     /// Records refused.
     pub refused: Refusals,
-}
-
-/// First millisecond of a window, and the first one after it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Window {
-    /// First millisecond, since the Unix epoch.
-    pub start: i64,
-    /// First millisecond after it.
-    pub end: i64,
 }
 
 /// Groups handed to an aggregate.

@@ -6,9 +6,11 @@ use futures::future::BoxFuture;
 
 use crate::batch::Batch;
 
+mod backlog;
 pub mod discard;
 pub mod file;
 pub mod stdout;
+pub mod writer;
 
 /// Why a sink could not write.
 #[derive(Debug, thiserror::Error)]

@@ -13,6 +13,7 @@ pub mod generate;
 pub mod host_metrics;
 pub mod http;
 pub mod stdin;
+pub mod stream;
 
 /// Where a source stands, in words of its own: everything before it has been handed out.
 #[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
@@ -25,12 +26,15 @@ pub struct Chunk {
     pub batch: Batch,
     /// What could not be decoded, in the order of the input.
     pub undecoded: Vec<Undecoded>,
+    /// Further records that were refused and have been answered as such to whoever sent them; to be counted only.
+    pub answered: u64,
 }
 
 /// What a source answers when it is asked for records.
 #[derive(Debug)]
 pub enum Read {
-    /// Records, at most as many as asked for, but at least one if the first is larger than the limit.
+    /// Records, at most as many as asked for, but at least one if the first is larger than the limit; none where
+    /// everything read was refused.
     Chunk(Chunk),
     /// There will never be more.
     End,
@@ -67,6 +71,11 @@ pub trait Source: Send {
     /// # Errors
     /// When an acknowledgement cannot be given for good.
     fn commit<'a>(&'a mut self, position: &'a Position) -> BoxFuture<'a, anyhow::Result<()>>;
+
+    /// Whether somebody waits for what was read to be committed, so that an epoch should begin soon.
+    fn is_awaited(&self) -> bool {
+        false
+    }
 
     /// Takes nothing new from now on: a drain has begun. `read` returns what has been accepted, then `End`.
     fn stop(&mut self);

@@ -7,6 +7,8 @@ pub mod aggregate;
 pub mod assemble;
 pub mod conductor;
 pub mod failure;
+#[cfg(test)]
+pub(crate) mod fake;
 pub mod intake;
 pub mod lane;
 pub mod meter;

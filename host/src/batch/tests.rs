@@ -38,11 +38,11 @@ proptest! {
 
     #[test]
     fn a_partition_keeps_every_record_once_and_in_order(items in items(), parts in 1usize..5) {
-        let part_of: Vec<u8> = (0..items.len()).map(|i| (items[i].2 as usize % parts) as u8).collect();
-        let whole = batch(&items);
-        for (part, found) in whole.partition(&part_of, parts).iter().enumerate() {
-            let expected: Vec<_> = items.iter().zip(&part_of).filter(|(_, p)| **p as usize == part).map(|(item, _)| item.clone()).collect();
-            prop_assert_eq!(found, &batch(&expected));
+        let part_of = |i: usize| items[i].2 as usize % parts;
+        for (part, (rows, found)) in batch(&items).partition(parts, part_of).iter().enumerate() {
+            let expected: Vec<usize> = (0..items.len()).filter(|i| part_of(*i) == part).collect();
+            prop_assert_eq!(rows.iter().map(|row| *row as usize).collect::<Vec<_>>(), &*expected);
+            prop_assert_eq!(found, &batch(&expected.iter().map(|i| items[*i].clone()).collect::<Vec<_>>()));
         }
     }
 

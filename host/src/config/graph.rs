@@ -6,7 +6,7 @@
 
 use std::{path::PathBuf, sync::Arc};
 
-use super::{Diagnostic, Late, Limits, Loaded, OnError, Secret, Watermark};
+use super::{Diagnostic, Late, Limits, Loaded, OnError, Secret, Watermark, load};
 use crate::{
     batch,
     codec::{Format, Stamp},
@@ -14,6 +14,15 @@ use crate::{
     sink, source,
     unit::{Rate, Size, Span},
 };
+
+mod build;
+mod fields;
+mod order;
+mod outputs;
+mod render;
+mod wiring;
+
+pub use render::{Picture, render};
 
 /// What a plugin says about itself, as far as the graph is concerned.
 #[derive(Clone, Debug, PartialEq)]
@@ -238,8 +247,35 @@ impl Graph {
 /// Checks a file as a whole, and makes its graph.
 ///
 /// # Errors
-/// All faults of the file: of its shape, of its graph, and of the configuration of its plugins.
+/// All faults of the file: of its shape, of its graph, and of the configuration of its plugins. Where `facts` knows
+/// nothing of a plugin and nothing else is wrong, the list is empty: whoever could not load it has told why.
 pub fn check(loaded: &Loaded, facts: &dyn Facts) -> Result<Graph, Vec<Diagnostic>> {
-    let _ = facts;
-    Err(loaded.faults.clone())
+    let mut flaws = Vec::new();
+    let stages = outputs::settle(loaded, facts, &mut flaws);
+    let edges = wiring::draw(loaded, &stages, &mut flaws);
+    let order = order::sort(&stages, &edges, &mut flaws);
+    let formats: Vec<_> = loaded.pipeline.sources.iter().map(|(_, source)| build::format(source)).collect();
+    let wanted = fields::want(loaded, &formats, &stages, &edges, &mut flaws);
+    let graph = build::build(loaded, &stages, &order, edges, &wanted);
+    let told: Vec<_> = loaded.faults.iter().filter_map(|fault| fault.labels.first()).collect();
+    // A place with a fault of its own may lead to others; one is enough to know where to look.
+    flaws.retain(|flaw| {
+        let place = flaw.labels.first().map(|label| &label.0);
+        !told.iter().any(|label| place == Some(&label.span) && !is_thing(loaded, &label.span))
+    });
+    let faults: Vec<_> =
+        loaded.faults.iter().cloned().chain(flaws.into_iter().map(|flaw| flaw.told(&loaded.text))).collect();
+    match graph {
+        Some(graph) if faults.is_empty() => Ok(graph),
+        _ => Err(load::in_order(faults)),
+    }
+}
+
+/// Whether a place is the name of a source, stage or sink: several things can be wrong with these.
+fn is_thing(loaded: &Loaded, span: &std::ops::Range<usize>) -> bool {
+    let pipeline = &loaded.pipeline;
+    let named = |name: &super::Spanned<String>| name.span == *span;
+    pipeline.sources.iter().any(|(name, _)| named(name))
+        || pipeline.stages.iter().any(|(name, _)| named(name))
+        || pipeline.sinks.iter().any(|(name, _)| named(name))
 }

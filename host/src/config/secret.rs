@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 pub(crate) const SECRET: &str = "tidegate::Secret";
 
 /// What is shown in a secret's stead.
-pub const MASK: &str = "***";
+pub(crate) const MASK: &str = "***";
 
 /// A text that `Debug`, `Display` and `Serialize` mask.
 #[derive(Clone, Default, PartialEq, Eq)]

@@ -47,6 +47,20 @@ pub enum Value {
     Map(Vec<(Spanned<String>, Tree)>),
 }
 
+impl Value {
+    /// The number that stands for the kind of value where a tree is handed over.
+    pub(crate) fn kind(&self) -> u8 {
+        match self {
+            Self::Null => 0,
+            Self::Bool(_) => 1,
+            Self::Number(_) => 2,
+            Self::Text(_) => 3,
+            Self::List(_) => 4,
+            Self::Map(_) => 5,
+        }
+    }
+}
+
 /// Where a scalar came from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Origin {
@@ -79,6 +93,50 @@ impl Tree {
             Value::List(items) => items.iter().any(Tree::has_secret),
             Value::Map(entries) => entries.iter().any(|(_, tree)| tree.has_secret()),
             _ => self.origin == Origin::Secret,
+        }
+    }
+
+    /// The tree as JSON, secrets included.
+    pub(crate) fn to_json(&self) -> serde_json::Value {
+        use serde_json::Value as Json;
+        match &self.value {
+            Value::Null => Json::Null,
+            Value::Bool(truth) => Json::Bool(*truth),
+            Value::Number(number) => Json::Number(number.clone()),
+            Value::Text(text) => Json::String(text.clone()),
+            Value::List(items) => Json::Array(items.iter().map(Tree::to_json).collect()),
+            Value::Map(entries) => {
+                Json::Object(entries.iter().map(|(key, tree)| (key.value.clone(), tree.to_json())).collect())
+            }
+        }
+    }
+
+    /// Writes the tree as JSON, keys in the order of the file, secrets included.
+    pub(crate) fn write_json(&self, to: &mut String) {
+        let quoted = |text: &str| serde_json::Value::from(text).to_string();
+        match &self.value {
+            Value::Null => to.push_str("null"),
+            Value::Bool(truth) => to.push_str(&truth.to_string()),
+            Value::Number(number) => to.push_str(&number.to_string()),
+            Value::Text(text) => to.push_str(&quoted(text)),
+            Value::List(items) => {
+                to.push('[');
+                for (i, item) in items.iter().enumerate() {
+                    to.push_str(if i == 0 { "" } else { "," });
+                    item.write_json(to);
+                }
+                to.push(']');
+            }
+            Value::Map(entries) => {
+                to.push('{');
+                for (i, (key, item)) in entries.iter().enumerate() {
+                    to.push_str(if i == 0 { "" } else { "," });
+                    to.push_str(&quoted(&key.value));
+                    to.push(':');
+                    item.write_json(to);
+                }
+                to.push('}');
+            }
         }
     }
 
@@ -141,7 +199,23 @@ impl<'de> Deserialize<'de> for Tree {
             }
 
             fn visit_seq<A: SeqAccess<'de>>(self, mut parts: A) -> Result<Tree, A::Error> {
-                parts.next_element()?.ok_or_else(|| serde::de::Error::custom("a tree is cut short"))
+                let short = || serde::de::Error::custom("a tree is cut short");
+                let start = parts.next_element()?.ok_or_else(short)?;
+                let end = parts.next_element()?.ok_or_else(short)?;
+                let origin = match parts.next_element::<u8>()?.ok_or_else(short)? {
+                    0 => Origin::File,
+                    1 => Origin::Variable,
+                    _ => Origin::Secret,
+                };
+                let value = match parts.next_element::<u8>()?.ok_or_else(short)? {
+                    1 => Value::Bool(parts.next_element()?.ok_or_else(short)?),
+                    2 => Value::Number(parts.next_element()?.ok_or_else(short)?),
+                    3 => Value::Text(parts.next_element()?.ok_or_else(short)?),
+                    4 => Value::List(parts.next_element()?.ok_or_else(short)?),
+                    5 => Value::Map(parts.next_element()?.ok_or_else(short)?),
+                    _ => Value::Null,
+                };
+                Ok(Tree { value, span: start..end, origin })
             }
         }
         from.deserialize_newtype_struct(TREE, Whole)

@@ -10,11 +10,13 @@ use serde::{
     de::{MapAccess, Visitor, value::MapAccessDeserializer},
 };
 
+pub(crate) mod interpolation;
+
 /// Where the value of a variable comes from.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Var {
     /// It stands in the file.
-    Literal(String),
+    Literal(Literal),
     /// It is looked up.
     Lookup(Lookup),
 }
@@ -28,7 +30,7 @@ pub struct Lookup {
     pub env: Option<String>,
     /// What is taken where the environment variable is not set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub default: Option<String>,
+    pub default: Option<Literal>,
     /// Where a secret is read; its value is masked wherever it could be shown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret: Option<SecretLookup>,
@@ -46,10 +48,41 @@ pub struct SecretLookup {
     pub env: Option<String>,
 }
 
+/// A scalar that is taken as the text it is written as.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Literal(pub String);
+
+impl Serialize for Literal {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for Literal {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        match Var::deserialize(from)? {
+            Var::Literal(literal) => Ok(literal),
+            Var::Lookup(_) => Err(serde::de::Error::custom("expected a text, found a mapping")),
+        }
+    }
+}
+
+impl JsonSchema for Literal {
+    fn inline_schema() -> bool {
+        true
+    }
+    fn schema_name() -> Cow<'static, str> {
+        "Literal".into()
+    }
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        schemars::json_schema!({ "type": ["string", "number", "boolean"] })
+    }
+}
+
 impl Serialize for Var {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
         match self {
-            Self::Literal(text) => to.serialize_str(text),
+            Self::Literal(literal) => literal.serialize(to),
             Self::Lookup(lookup) => lookup.serialize(to),
         }
     }
@@ -65,19 +98,19 @@ impl<'de> Deserialize<'de> for Var {
                 to.write_str("a text, `{ env: … }` or `{ secret: … }`")
             }
             fn visit_bool<E: serde::de::Error>(self, truth: bool) -> Result<Var, E> {
-                Ok(Var::Literal(truth.to_string()))
+                Ok(Var::Literal(Literal(truth.to_string())))
             }
             fn visit_i64<E: serde::de::Error>(self, number: i64) -> Result<Var, E> {
-                Ok(Var::Literal(number.to_string()))
+                Ok(Var::Literal(Literal(number.to_string())))
             }
             fn visit_u64<E: serde::de::Error>(self, number: u64) -> Result<Var, E> {
-                Ok(Var::Literal(number.to_string()))
+                Ok(Var::Literal(Literal(number.to_string())))
             }
             fn visit_f64<E: serde::de::Error>(self, number: f64) -> Result<Var, E> {
-                Ok(Var::Literal(number.to_string()))
+                Ok(Var::Literal(Literal(number.to_string())))
             }
             fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Var, E> {
-                Ok(Var::Literal(text.to_owned()))
+                Ok(Var::Literal(Literal(text.to_owned())))
             }
             fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Var, A::Error> {
                 Lookup::deserialize(MapAccessDeserializer::new(map)).map(Var::Lookup)

@@ -1,9 +1,45 @@
 //! Sink `file`: appends to files below one folder, which the path of each record may choose.
+//!
+//! Owns which file each record goes to, how many are open, and when what waits is written. It must not know epochs.
+//! Invariant: what was taken in is written once, in order within each file, however often the disk was full between.
+//!
+//! `flush` hands everything to the system; it does not wait for the disk. A full file is renamed to `NAME.1`,
+//! `NAME.2` and so on, the newest with the highest number, when the record comes that no longer fits, and nothing is
+//! ever written over. Only this sink should rename its files.
 
+mod choice;
+mod folder;
+mod outlet;
+mod place;
+mod template;
+#[cfg(test)]
+mod tests;
+
+use std::{collections::HashMap, io, path::Path};
+
+use anyhow::{Context as _, ensure};
+use futures::{FutureExt as _, future::BoxFuture};
+use rustix::io::Errno;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::unit::{Size, Span};
+use self::{
+    choice::Choice,
+    folder::Folder,
+    outlet::Outlet,
+    place::{Place, is_confinement},
+    template::Parsed,
+};
+use super::{
+    Refused, Sink, SinkError,
+    backlog::{SPILL, refusals, spill, verdict},
+};
+use crate::{
+    batch::Batch,
+    codec::Format,
+    lent::Lent,
+    unit::{Size, Span},
+};
 
 /// What `file:` of a sink takes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -24,4 +60,231 @@ pub struct Rotate {
     pub bytes: Option<Size>,
     /// At this age.
     pub every: Option<Span>,
+}
+
+/// Descriptors that a sink holds, well below the usual limit of 1,024 for a process.
+const MOST_OPEN: usize = 256;
+/// What a file among many keeps of its buffer once it is written.
+const KEPT: usize = 4 << 10;
+
+/// A file, or the files of a template.
+#[derive(Debug)]
+pub struct FileSink {
+    files: Lent<Files>,
+    choice: Option<Choice>,
+}
+
+/// What a blocking call works on.
+#[derive(Debug)]
+struct Files {
+    place: Place,
+    format: Format,
+    rotate: Rotate,
+    outlets: HashMap<String, Outlet>,
+    /// Counts uses, to know the file that was used least recently.
+    uses: u64,
+    /// What the last call that wrote came to.
+    outcome: Option<SinkError>,
+    /// Paths that could not be opened for good, with the reason.
+    refused: Vec<(String, String)>,
+}
+
+/// Opens the sink called `name`: the one file, or the folder that files are chosen in.
+///
+/// # Errors
+/// When the path is no template, or the file or folder cannot be made or written to.
+pub fn open(config: &Config, base: &Path, name: &str, encode: Format) -> anyhow::Result<FileSink> {
+    let rotate = config.rotate.clone().unwrap_or_default();
+    let what = || format!("open `{}` for sink `{name}`", config.path);
+    let (place, choice) = match template::parse(&config.path).with_context(what)? {
+        Parsed::Fixed(path) => (Place::Fixed(base.join(path)), None),
+        Parsed::Chosen(folder, template) => {
+            ensure!(
+                rotate == Rotate::default() || template.ends_literally(),
+                "`{}` for sink `{name}` has to end with literal text such as `.log` to be told from rotated files",
+                config.path
+            );
+            let folder = Folder::open(&base.join(folder)).with_context(what)?;
+            (Place::Below(folder), Some(Choice::new(template)))
+        }
+    };
+    let mut files =
+        Files { place, format: encode, rotate, outlets: HashMap::new(), uses: 0, outcome: None, refused: Vec::new() };
+    if let Place::Fixed(path) = &files.place {
+        if let Some(folder) = path.parent() {
+            std::fs::create_dir_all(folder).with_context(what)?;
+        }
+        let outlet = Outlet::open("", &files.place, encode).with_context(what)?;
+        let plain = files.rotate == Rotate::default() || std::fs::metadata(path).with_context(what)?.is_file();
+        ensure!(plain, "`{}` for sink `{name}` is a device, which cannot be rotated", config.path);
+        files.outlets.insert(String::new(), outlet);
+    }
+    Ok(FileSink { files: Lent::new(files), choice })
+}
+
+impl FileSink {
+    async fn take(&mut self, batch: &Batch) -> Result<Vec<Refused>, SinkError> {
+        let files = self.files.back().await.map_err(SinkError::Never)?;
+        let refused = match &mut self.choice {
+            None => files.take_all(batch),
+            Some(choice) => {
+                let (groups, mut refused) = choice.groups(batch);
+                for some in groups.chunks(MOST_OPEN / 2) {
+                    take_groups(&mut self.files, batch, some, &mut refused).await?;
+                }
+                refused.sort_by_key(|refused| refused.at);
+                refused
+            }
+        };
+        let files = self.files.back().await.map_err(SinkError::Never)?;
+        if files.outcome.take().is_none() && files.waiting() < SPILL {
+            return Ok(refused);
+        }
+        spill(self, refused).await
+    }
+
+    async fn write_out(&mut self) -> Result<(), SinkError> {
+        let files = self.files.lend(Files::write_out).await.map_err(SinkError::Never)?;
+        files.outcome.take().map_or(Ok(()), Err)
+    }
+}
+
+/// Opens the files of `groups`, where they are not open, and takes in their records.
+async fn take_groups(
+    files: &mut Lent<Files>,
+    batch: &Batch,
+    groups: &[(String, Vec<u32>)],
+    refused: &mut Vec<Refused>,
+) -> Result<(), SinkError> {
+    let here = files.back().await.map_err(SinkError::Never)?;
+    let missing: Vec<String> =
+        groups.iter().map(|(path, _)| path).filter(|path| !here.outlets.contains_key(*path)).cloned().collect();
+    if !missing.is_empty() {
+        let here = files.lend(move |files| files.open_all(missing)).await.map_err(SinkError::Never)?;
+        if let Some(error @ SinkError::Never(_)) = here.outcome.take_if(|error| matches!(error, SinkError::Never(_))) {
+            return Err(error);
+        }
+    }
+    let here = files.back().await.map_err(SinkError::Never)?;
+    let reasons = std::mem::take(&mut here.refused);
+    for (path, at) in groups {
+        match reasons.iter().find(|(refused, _)| refused == path) {
+            Some((_, reason)) => refused.extend(at.iter().map(|&at| Refused { at, reason: reason.clone() })),
+            None => here.take(path, batch, at, refused),
+        }
+    }
+    Ok(())
+}
+
+impl Sink for FileSink {
+    fn write<'a>(&'a mut self, batch: &'a Batch) -> BoxFuture<'a, Result<Vec<Refused>, SinkError>> {
+        self.take(batch).boxed()
+    }
+
+    fn flush(&mut self) -> BoxFuture<'_, Result<(), SinkError>> {
+        self.write_out().boxed()
+    }
+}
+
+impl Files {
+    fn waiting(&self) -> usize {
+        self.outlets.values().map(Outlet::waiting).sum()
+    }
+
+    /// Takes in a whole batch for the one file.
+    fn take_all(&mut self, batch: &Batch) -> Vec<Refused> {
+        let mut refused = Vec::new();
+        if let Some(outlet) = self.outlets.get_mut("") {
+            outlet.take(batch, 0..batch.len(), &self.rotate, &mut refused);
+        }
+        refusals(refused)
+    }
+
+    /// Takes in the records at `at` for one file among many, neighbours together.
+    fn take(&mut self, path: &str, batch: &Batch, at: &[u32], refused: &mut Vec<Refused>) {
+        let outlet = self.outlets.entry(path.to_owned()).or_insert_with(|| Outlet::closed(path, self.format));
+        self.uses += 1;
+        outlet.used = self.uses;
+        let mut unfit = Vec::new();
+        for run in at.chunk_by(|a, b| a + 1 == *b) {
+            if let [first, ..] = run {
+                let first = *first as usize;
+                outlet.take(batch, first..first + run.len(), &self.rotate, &mut unfit);
+            }
+        }
+        refused.extend(refusals(unfit));
+    }
+
+    fn open_all(&mut self, paths: Vec<String>) {
+        self.refused.clear();
+        for path in paths {
+            match self.open(&path) {
+                Ok(outlet) => {
+                    self.outlets.insert(path, outlet);
+                }
+                Err(error) if is_confinement(&error) => {
+                    self.refused.push((path, format!("confinement: something else stands there: {error}")));
+                }
+                Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                    self.refused.push((path, error.to_string()))
+                }
+                // It stays closed, takes its records in all the same, and is opened when it is written.
+                Err(error) => match verdict(error, format!("open `{path}`")) {
+                    later @ SinkError::Later(_) => self.outcome = Some(later),
+                    never @ SinkError::Never(_) => {
+                        self.outcome = Some(never);
+                        return;
+                    }
+                },
+            }
+        }
+    }
+
+    fn open(&mut self, path: &str) -> io::Result<Outlet> {
+        let mut starved = false;
+        loop {
+            if starved || self.outlets.values().filter(|outlet| outlet.is_open()).count() >= MOST_OPEN {
+                let open = self.outlets.values_mut().filter(|outlet| outlet.is_open());
+                let Some(oldest) = open.min_by_key(|outlet| outlet.used) else {
+                    return Outlet::open(path, &self.place, self.format);
+                };
+                oldest.write_out(&self.place)?;
+                let oldest = oldest.path().to_owned();
+                self.outlets.remove(&oldest);
+            }
+            match Outlet::open(path, &self.place, self.format) {
+                Err(error) if matches!(Errno::from_io_error(&error), Some(Errno::MFILE | Errno::NFILE)) => {
+                    starved = true
+                }
+                Ok(mut outlet) => {
+                    self.uses += 1;
+                    outlet.used = self.uses;
+                    return Ok(outlet);
+                }
+                failed => return failed,
+            }
+        }
+    }
+
+    fn write_out(&mut self) {
+        self.outcome = None;
+        for outlet in self.outlets.values_mut() {
+            if let Err(error) = outlet.write_out(&self.place) {
+                self.outcome = Some(verdict(error, format!("write to {}", self.place.name(outlet.path()))));
+                return;
+            }
+            if matches!(self.place, Place::Below(_)) {
+                outlet.shrink(KEPT);
+            }
+        }
+        // What could not be opened before now has been, and counts among the open.
+        let mut open: Vec<(u64, String)> =
+            self.outlets.values().filter(|it| it.is_open()).map(|it| (it.used, it.path().to_owned())).collect();
+        if open.len() > MOST_OPEN {
+            open.sort_unstable();
+            for (_, path) in open.iter().take(open.len() - MOST_OPEN) {
+                self.outlets.remove(path);
+            }
+        }
+    }
 }

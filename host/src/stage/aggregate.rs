@@ -92,7 +92,11 @@ pub struct Aggregate {
 
 impl Aggregate {
     /// An aggregate with the groups of a commit, at the watermark of that commit.
-    pub fn new<'a>(rules: Rules, watermark: i64, groups: impl Iterator<Item = (&'a (Vec<u8>, Window), &'a Saved)>) -> Self {
+    pub fn new<'a>(
+        rules: Rules,
+        watermark: i64,
+        groups: impl Iterator<Item = (&'a (Vec<u8>, Window), &'a Saved)>,
+    ) -> Self {
         let mut aggregate = Self {
             rules,
             table: Table::default(),
@@ -293,12 +297,15 @@ impl Aggregate {
         for part in ready.chunks(self.rules.groups.max(1)) {
             let rows: Vec<u32> = part.iter().map(|(row, ..)| *row).collect();
             let keys: Column = part.iter().map(|(_, key, _)| key).collect();
-            let groups = Groups { states: part.iter().map(|(.., state)| state).collect(), keys: keys.clone(), windows: None };
+            let groups =
+                Groups { states: part.iter().map(|(.., state)| state).collect(), keys: keys.clone(), windows: None };
             let finished = instance.finish(watermark, &groups, Occasion::Closed)?;
             let filling = batch.gather(&rows).retain_named(|name| name == ID);
             let origins = Batch::of_values(Column::blank(part.len())).with_keys(keys);
             let origins = origins.and_then(|b| match (filling.timestamps(), filling.named(ID)) {
-                (times, Some(ids)) => b.with_timestamps(times.unwrap_or_default().to_vec())?.with_named(ID.into(), ids.clone()),
+                (times, Some(ids)) => {
+                    b.with_timestamps(times.unwrap_or_default().to_vec())?.with_named(ID.into(), ids.clone())
+                }
                 (Some(times), None) => b.with_timestamps(times.to_vec()),
                 (None, None) => Ok(b),
             });
@@ -397,7 +404,10 @@ impl Aggregate {
             }
             let rank = |n: u32| {
                 let group = part.get(n as usize).and_then(|at| self.table.get(*at));
-                group.map_or(Rank::Row(n), |group| Rank::Group { end: group.window.end, key: group.key.as_slice().into() })
+                group.map_or(Rank::Row(n), |group| Rank::Group {
+                    end: group.window.end,
+                    key: group.key.as_slice().into(),
+                })
             };
             assemble(&self.rules.stage, &origins, finished.produced, self.ranked(&rank), outcome);
             for at in part {
@@ -417,7 +427,11 @@ impl Aggregate {
         self.table.get(at).map_or((END, &[]), |group| (group.window.end, group.key.as_slice()))
     }
 
-    fn groups<'a>(&'a self, at: impl Iterator<Item = u32>, state: impl Fn(&'a Self, usize) -> Option<&'a Group>) -> Groups {
+    fn groups<'a>(
+        &'a self,
+        at: impl Iterator<Item = u32>,
+        state: impl Fn(&'a Self, usize) -> Option<&'a Group>,
+    ) -> Groups {
         let (mut states, mut keys, mut windows) = (ColumnBuilder::default(), ColumnBuilder::default(), Vec::new());
         for (n, at) in at.enumerate() {
             states.push(state(self, n).map_or(&[], |group| &group.state));

@@ -71,7 +71,7 @@ pub fn assemble(
             kinds.dedup();
             for kind in kinds {
                 let at: Vec<u32> = (0u32..).zip(&ports).filter(|(_, port)| **port == kind).map(|(i, _)| i).collect();
-                let port = kind.checked_sub(1).map_or(Port::Main, Port::Named);
+                let port = kind.checked_sub(1).map_or(Port::Main, |named| Port::Named(named as usize));
                 let part = if at.len() == len { batch.clone() } else { batch.gather(&at) };
                 outcome.put_ranked(port, part, ranks(&mut at.iter().copied()));
             }

@@ -192,7 +192,11 @@ impl<T: Freight> Inbox<T> {
     ///
     /// # Errors
     /// When the inbox was killed.
-    pub fn wait_until<R>(&self, deadline: Instant, mut take: impl FnMut(&mut [Lane<T>]) -> Option<R>) -> Result<Option<R>, Gone> {
+    pub fn wait_until<R>(
+        &self,
+        deadline: Instant,
+        mut take: impl FnMut(&mut [Lane<T>]) -> Option<R>,
+    ) -> Result<Option<R>, Gone> {
         loop {
             let listener = self.shared.ready.listen();
             if let Some(taken) = self.attempt(&mut take)? {
@@ -216,6 +220,11 @@ impl<T: Freight> Inbox<T> {
             }
             listener.await;
         }
+    }
+
+    /// Waits until the inbox is killed.
+    pub async fn killed(&self) {
+        let _: Result<(), Gone> = self.wait(|_| None).await;
     }
 
     fn attempt<R>(&self, take: &mut impl FnMut(&mut [Lane<T>]) -> Option<R>) -> Result<Option<R>, Gone> {

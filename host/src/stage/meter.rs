@@ -3,7 +3,13 @@
 //! Owns the numbers that other threads read; they are written once a batch. The ledger does not read them: it is made
 //! of the tallies that travel with the barriers.
 
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicI64, AtomicU64, Ordering::Relaxed},
+    },
+};
 
 use serde::Serialize;
 
@@ -28,6 +34,8 @@ pub struct Meter {
     blocked_nanos: AtomicU64,
     groups: AtomicU64,
     watermark: AtomicI64,
+    /// Counters of the plugin's own, at most as many as the plugin host lets through.
+    plugin_counts: Mutex<BTreeMap<Arc<str>, u64>>,
 }
 
 impl Default for Meter {
@@ -49,6 +57,7 @@ impl Default for Meter {
             blocked_nanos: zero(),
             groups: zero(),
             watermark: AtomicI64::new(BEGIN),
+            plugin_counts: Mutex::default(),
         }
     }
 }
@@ -131,6 +140,22 @@ impl Meter {
     /// Notes the watermark, in milliseconds since the Unix epoch.
     pub fn watermark(&self, time: i64) {
         self.watermark.store(time, Relaxed);
+    }
+
+    /// Adds to counters of the plugin's own.
+    pub fn plugin_counts(&self, counts: &[(Arc<str>, u64)]) {
+        if counts.is_empty() {
+            return;
+        }
+        let mut all = self.plugin_counts.lock().unwrap_or_else(PoisonError::into_inner);
+        for (name, by) in counts {
+            *all.entry(name.clone()).or_default() += by;
+        }
+    }
+
+    /// The counters of the plugin's own.
+    pub fn read_plugin_counts(&self) -> BTreeMap<Arc<str>, u64> {
+        self.plugin_counts.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Where everything stands.

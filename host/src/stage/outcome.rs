@@ -59,6 +59,16 @@ impl Outcome {
         self.tally.add(&other.tally);
     }
 
+    /// The same, ranked by the rows of the batch that a worker's share was taken from.
+    pub fn in_rows(mut self, rows: &[u32]) -> Self {
+        for rank in self.outputs.iter_mut().flat_map(|output| &mut output.ranks) {
+            if let Rank::Row(row) = rank {
+                *row = rows.get(*row as usize).copied().unwrap_or(*row);
+            }
+        }
+        self
+    }
+
     /// One outcome of those of several workers who shared a piece of work.
     pub fn merge(mut parts: Vec<Self>) -> Self {
         if parts.len() == 1 {
@@ -78,8 +88,11 @@ impl Outcome {
         }
         ports.sort_unstable();
         for port in ports {
-            let (batches, ranks): (Vec<_>, Vec<_>) =
-                outputs.iter().filter(|output| output.port == port).map(|o| (o.batch.clone(), o.ranks.as_slice())).unzip();
+            let (batches, ranks): (Vec<_>, Vec<_>) = outputs
+                .iter()
+                .filter(|output| output.port == port)
+                .map(|o| (o.batch.clone(), o.ranks.as_slice()))
+                .unzip();
             let ranks = ranks.concat();
             let all = Batch::concat(&batches);
             let mut order: Vec<u32> = (0..all.len() as u32).collect();

@@ -12,22 +12,8 @@ use super::{
     Item,
     lane::{Gone, Sender},
 };
+pub use crate::config::graph::Port;
 use crate::{batch::Batch, epoch::Epoch, time::Mark};
-
-/// An output of a source or stage.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Port {
-    /// What the plugin keeps or puts out.
-    Main,
-    /// What a filter did not keep.
-    Rest,
-    /// Records that came after their window had been forgotten.
-    Late,
-    /// Records that the plugin refused, or input that could not be decoded.
-    Refused,
-    /// An output that the plugin names, by its position.
-    Named(u32),
-}
 
 /// One edge, seen from its sender.
 #[derive(Debug)]

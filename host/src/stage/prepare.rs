@@ -23,10 +23,7 @@ pub struct Wants {
 
 impl Wants {
     /// What a plugin with these `needs` wants, grouped by the JSON pointer `key`, if there is one.
-    ///
-    /// # Errors
-    /// When a pointer is not one.
-    pub fn new(needs: &[String], key: Option<&str>) -> anyhow::Result<Self> {
+    pub fn new(needs: &[String], key: Option<&str>) -> Self {
         let mut names: Vec<Arc<str>> =
             needs.iter().filter(|need| need.starts_with(FIELD)).map(|need| need.as_str().into()).collect();
         let key = key.map(|pointer| {
@@ -37,8 +34,8 @@ impl Wants {
             })
         });
         let paths: Vec<&str> = names.iter().filter_map(|name| name.strip_prefix(FIELD)).collect();
-        let pointers = if paths.is_empty() { None } else { Some(Pointers::new(&paths)?) };
-        Ok(Self { names, pointers, key, input: needs.iter().any(|need| need == INPUT) })
+        let pointers = (!paths.is_empty()).then(|| Pointers::new(&paths));
+        Self { names, pointers, key, input: needs.iter().any(|need| need == INPUT) }
     }
 
     /// The same, for a batch whose key has been set already.
@@ -140,21 +137,21 @@ mod tests {
 
     #[test]
     fn a_field_that_did_not_come_along_is_read_from_the_value() {
-        let wants = Wants::new(&["field:/status".into()], None).unwrap();
+        let wants = Wants::new(&["field:/status".into()], None);
         let made = wants.prepare(0, batch(&[r#"{"status":503}"#, "{}", "no json"]));
         assert_eq!(items(made.named("field:/status").unwrap()), ["503", "", ""]);
     }
 
     #[test]
     fn a_field_that_came_along_is_taken_as_it_is() {
-        let wants = Wants::new(&["field:/status".into()], None).unwrap();
+        let wants = Wants::new(&["field:/status".into()], None);
         let carried = batch(&["{}"]).with_named("field:/status".into(), ["7"].iter().collect()).unwrap();
         assert_eq!(items(wants.prepare(0, carried).named("field:/status").unwrap()), ["7"]);
     }
 
     #[test]
     fn the_key_is_the_text_of_a_string_and_the_raw_form_of_anything_else() {
-        let wants = Wants::new(&[], Some("/path")).unwrap();
+        let wants = Wants::new(&[], Some("/path"));
         let made = wants.prepare(0, batch(&[r#"{"path":"/\u0061"}"#, r#"{"path":7}"#, "{}"]));
         assert_eq!(items(made.keys().unwrap()), ["/a", "7", ""]);
     }

@@ -249,7 +249,8 @@ mod tests {
     #[test]
     fn every_key_has_one_owner_whatever_the_number_of_workers() {
         for workers in 1..9 {
-            let owners: std::collections::BTreeSet<usize> = (0..2000u32).map(|key| owner(&key.to_le_bytes(), workers)).collect();
+            let owners: std::collections::BTreeSet<usize> =
+                (0..2000u32).map(|key| owner(&key.to_le_bytes(), workers)).collect();
             assert_eq!(owners, (0..workers).collect());
         }
     }

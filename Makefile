@@ -1,0 +1,35 @@
+# Thin on purpose: the logic is in the command line and in scripts/.
+.DEFAULT_GOAL := help
+.PHONY: help setup build demo test bench fmt lint
+
+DURATION ?= 20s
+
+# The pinned Rust may be installed under another name; see the script. Nothing is exported where it is there.
+TOOLCHAIN := $(shell scripts/toolchain)
+ifneq ($(TOOLCHAIN),)
+export RUSTUP_TOOLCHAIN := $(TOOLCHAIN)
+endif
+
+help: ## Show this list
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+
+setup: ## Make sure that plugins can be built
+	@scripts/setup
+
+build: setup ## Build the host and the plugins it carries
+	cargo build --workspace
+
+demo: setup ## Collect this machine's metrics for DURATION (20s) and account for every record
+	@DURATION=$(DURATION) scripts/demo
+
+test: setup ## Run every test
+	cargo test --workspace
+
+bench: setup ## Measure plugins beside native Rust; one table
+	@scripts/bench
+
+fmt: ## Format the sources
+	cargo fmt --all
+
+lint: setup ## Check formatting, clippy and the rules for dependencies
+	@scripts/lint

@@ -1,0 +1,121 @@
+//! The graph, once nothing is wrong with it.
+//!
+//! Owns the filling in of defaults and the numbering of stages by their order.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use super::{
+    super::{Loaded, pipeline},
+    Consumer, Edge, Graph, Input, Output, Producer, Sink, Source, Stage, fields::Wanted, outputs::Settled,
+};
+use crate::{
+    batch::Limit,
+    codec::{Format, Stamp},
+};
+
+/// The format of a source: what it says, or what its kind has by default.
+pub(super) fn format(source: &pipeline::Source) -> Option<Format> {
+    let default = match input(source)? {
+        Input::File(_) | Input::Stdin(_) => Format::Lines,
+        Input::Http(_) | Input::Generate(_) | Input::HostMetrics(_) => Format::Json,
+    };
+    Some(source.decode.as_ref().map_or(default, |decode| decode.value))
+}
+
+fn input(source: &pipeline::Source) -> Option<Input> {
+    let kinds = [
+        source.file.clone().map(Input::File),
+        source.stdin.clone().map(Input::Stdin),
+        source.http.clone().map(Input::Http),
+        source.generate.clone().map(Input::Generate),
+        source.host_metrics.clone().map(Input::HostMetrics),
+    ];
+    kinds.into_iter().flatten().next()
+}
+
+fn output(sink: &pipeline::Sink) -> Option<Output> {
+    let kinds = [
+        sink.file.clone().map(Output::File),
+        sink.stdout.clone().map(Output::Stdout),
+        sink.discard.clone().map(Output::Discard),
+    ];
+    kinds.into_iter().flatten().next()
+}
+
+fn shared(fields: Option<&BTreeSet<String>>) -> Arc<[Arc<str>]> {
+    fields.into_iter().flatten().map(|field| Arc::from(field.as_str())).collect()
+}
+
+/// The graph; none where a part of it is not known, which has been told as a fault.
+pub(super) fn build(
+    loaded: &Loaded,
+    settled: &[Settled<'_>],
+    order: &[usize],
+    mut edges: Vec<Edge>,
+    wanted: &Wanted,
+) -> Option<Graph> {
+    let pipeline = &loaded.pipeline;
+    let sources = pipeline.sources.iter().enumerate().map(|(i, (name, source))| {
+        let stamp = Stamp {
+            key: source.key.as_ref().map(|key| key.value.clone()),
+            time: source.time.as_ref().map(|time| time.value.clone()),
+            fields: shared(wanted.of_sources.get(i)),
+        };
+        Some(Source {
+            name: name.value.clone(),
+            input: input(source)?,
+            format: format(source)?,
+            stamp,
+            watermark: source.watermark.clone(),
+            rate: source.rate,
+            max_record: source.max_record.value,
+            ids: wanted.ids.contains(&Producer::Source(i)),
+        })
+    });
+    let stages = order.iter().map(|i| {
+        let settled = settled.get(*i)?;
+        Some(Stage {
+            name: settled.name.value.clone(),
+            kind: settled.kind?,
+            plugin: settled.plugin?.value.clone(),
+            config: settled.config.clone()?,
+            outputs: settled.outputs.clone()?,
+            needs: settled.needs.clone(),
+            workers: usize::try_from(settled.stage.workers.value).ok()?,
+            limits: settled.stage.limits.clone(),
+            on_error: settled.stage.on_error,
+            key: settled.stage.key.as_ref().map(|key| key.value.clone()),
+            window: settled.window,
+            fields: shared(wanted.of_stages.get(*i)),
+            ids: wanted.ids.contains(&Producer::Stage(*i)),
+        })
+    });
+    let sinks = pipeline.sinks.iter().map(|(name, sink)| {
+        let format = sink.encode.as_ref().map_or(Format::Lines, |encode| encode.value);
+        Some(Sink { name: name.value.clone(), output: output(sink)?, format })
+    });
+    let (sources, stages, sinks) =
+        (sources.collect::<Option<_>>()?, stages.collect::<Option<Vec<_>>>()?, sinks.collect::<Option<_>>()?);
+    let place = |old: usize| order.iter().position(|stage| *stage == old);
+    for edge in &mut edges {
+        if let Producer::Stage(old) = edge.from {
+            edge.from = Producer::Stage(place(old)?);
+        }
+        if let Consumer::Stage(old) = edge.to {
+            edge.to = Consumer::Stage(place(old)?);
+        }
+    }
+    edges.sort_by_key(|edge| (edge.to, edge.input));
+    Some(Graph {
+        name: pipeline.name.value.clone(),
+        folder: loaded.folder.clone(),
+        epoch: pipeline.epoch.value,
+        batch: Limit { records: usize::try_from(pipeline.batch.records.value).ok()?, bytes: pipeline.batch.bytes.bytes() },
+        linger: pipeline.batch.linger,
+        uncommitted: pipeline.uncommitted,
+        sources,
+        stages,
+        sinks,
+        edges,
+    })
+}

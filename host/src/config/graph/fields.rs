@@ -1,0 +1,119 @@
+//! Which JSON fields, and which ids, each producer has to provide.
+//!
+//! Owns the walk upstream: what a filter passes on, or what is refused or late, is still what its producer made.
+
+use std::{collections::BTreeSet, ops::Range};
+
+use super::{
+    super::{Loaded, codes, diagnostic::Flaw},
+    Consumer, Edge, Port, Producer,
+    outputs::Settled,
+};
+use crate::{codec::Format, plugin::Kind};
+
+/// What the producers have to provide, by their positions in the file.
+pub(super) struct Wanted {
+    pub(super) of_sources: Vec<BTreeSet<String>>,
+    pub(super) of_stages: Vec<BTreeSet<String>>,
+    pub(super) ids: BTreeSet<Producer>,
+}
+
+/// Finds out what is wanted of whom, and what nobody can provide.
+pub(super) fn want(
+    loaded: &Loaded,
+    formats: &[Option<Format>],
+    stages: &[Settled<'_>],
+    edges: &[Edge],
+    flaws: &mut Vec<Flaw>,
+) -> Wanted {
+    let sources = loaded.pipeline.sources.len();
+    let mut wanted = Wanted {
+        of_sources: vec![BTreeSet::new(); sources],
+        of_stages: vec![BTreeSet::new(); stages.len()],
+        ids: BTreeSet::new(),
+    };
+    for (at, stage) in stages.iter().enumerate() {
+        let makers = makers(at, stages, edges);
+        let without = |maker: &Producer| match maker {
+            Producer::Source(i) => matches!(formats.get(*i), Some(Some(Format::Lines | Format::Raw))),
+            Producer::Stage(_) => false,
+        };
+        let none = !makers.is_empty() && makers.iter().all(without);
+        for pointer in stage.fields() {
+            for maker in &makers {
+                let of = match maker {
+                    Producer::Source(i) => wanted.of_sources.get_mut(*i),
+                    Producer::Stage(i) => wanted.of_stages.get_mut(*i),
+                };
+                of.map(|fields| fields.insert(pointer.to_owned()));
+            }
+            if none {
+                flaws.push(no_fields(pointer, &place(stage, pointer), &format!("`{}`", stage.name.value)));
+            }
+        }
+        if stage.needs.iter().any(|need| need == "id") {
+            upstream(at, edges, &mut wanted.ids);
+        }
+    }
+    for ((name, source), format) in loaded.pipeline.sources.iter().zip(formats) {
+        if !matches!(format, Some(Format::Lines | Format::Raw)) {
+            continue;
+        }
+        for pointer in [&source.key, &source.time].into_iter().flatten() {
+            flaws.push(no_fields(&pointer.value, &pointer.span, &format!("the source `{}`", name.value)));
+        }
+    }
+    wanted
+}
+
+fn place(stage: &Settled<'_>, pointer: &str) -> Range<usize> {
+    match (&stage.stage.key, stage.plugin) {
+        (Some(key), _) if key.value == pointer => key.span.clone(),
+        (_, Some(plugin)) => plugin.span.clone(),
+        _ => stage.name.span.clone(),
+    }
+}
+
+fn no_fields(pointer: &str, span: &Range<usize>, who: &str) -> Flaw {
+    let message = format!("{who} reads `{pointer}`, but no JSON is decoded there");
+    Flaw::at(codes::NO_FIELDS, span, message).cure("write `decode: json` at the source")
+}
+
+/// Who made the values that flow into a stage. Circles end here, too: each stage is looked at once.
+fn makers(stage: usize, stages: &[Settled<'_>], edges: &[Edge]) -> BTreeSet<Producer> {
+    let (mut makers, mut seen, mut todo) = (BTreeSet::new(), BTreeSet::new(), vec![stage]);
+    while let Some(at) = todo.pop() {
+        if !seen.insert(at) {
+            continue;
+        }
+        for edge in edges.iter().filter(|edge| edge.to == Consumer::Stage(at)) {
+            match edge.from {
+                // What could not be decoded has no fields.
+                Producer::Source(_) if edge.port == Port::Refused => {}
+                Producer::Source(_) => {
+                    makers.insert(edge.from);
+                }
+                Producer::Stage(from) => {
+                    let filter = stages.get(from).is_some_and(|stage| stage.kind == Some(Kind::Filter));
+                    if filter || matches!(edge.port, Port::Refused | Port::Late) {
+                        todo.push(from);
+                    } else {
+                        makers.insert(edge.from);
+                    }
+                }
+            }
+        }
+    }
+    makers
+}
+
+fn upstream(stage: usize, edges: &[Edge], all: &mut BTreeSet<Producer>) {
+    let mut todo = vec![stage];
+    while let Some(at) = todo.pop() {
+        for edge in edges.iter().filter(|edge| edge.to == Consumer::Stage(at)) {
+            if let (true, Producer::Stage(from)) = (all.insert(edge.from), edge.from) {
+                todo.push(from);
+            }
+        }
+    }
+}

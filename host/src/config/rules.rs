@@ -1,0 +1,242 @@
+//! What the fields of a pipeline must keep, each for itself.
+//!
+//! Owns names, numbers, kinds and pointers. What they come to together is checked in `graph`.
+
+use std::ops::Range;
+
+use super::{
+    Pipeline, Source, Stage, codes,
+    diagnostic::Flaw,
+    pipeline::{Capacity, Window},
+    place::{Spanned, Table},
+    tree::Tree,
+};
+use crate::codec::Format;
+
+/// Whether `name` can name a pipeline, source, stage, sink, side output or variable.
+pub(crate) fn is_name(name: &str) -> bool {
+    let mut bytes = name.bytes();
+    bytes.next().is_some_and(|first| first.is_ascii_lowercase())
+        && name.len() <= 63
+        && bytes.all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_' || byte == b'-')
+}
+
+/// Which parts of a file were cut out because they did not fit: what is missing there is no further fault.
+pub(crate) type IsDamaged<'a> = &'a dyn Fn(&[&str]) -> bool;
+
+/// All faults of `pipeline` that a field has by itself; `tree` says which fields were written.
+pub(crate) fn check(pipeline: &Pipeline, tree: &Tree, damaged: IsDamaged<'_>) -> Vec<Flaw> {
+    let mut rules = Rules { faults: Vec::new() };
+    if pipeline.version.value != 1 {
+        let message = format!("version {} of the file is not known", pipeline.version.value);
+        rules.fault(codes::WRONG_VERSION, message, &pipeline.version.span, "write `version: 1`");
+    }
+    rules.name("pipeline", &pipeline.name);
+    rules.names("variable", &pipeline.vars);
+    rules.names("source", &pipeline.sources);
+    rules.names("stage", &pipeline.stages);
+    rules.names("sink", &pipeline.sinks);
+    rules.range("epoch", pipeline.epoch.0.as_millis(), 10..=3_600_000, "ms", &pipeline.epoch.span);
+    rules.range("records", pipeline.batch.records.value.into(), 1..=1 << 20, "", &pipeline.batch.records.span);
+    rules.range("bytes", pipeline.batch.bytes.0.into(), 1..=1 << 30, " bytes", &pipeline.batch.bytes.span);
+    for (name, source) in pipeline.sources.iter() {
+        if !damaged(&["sources", &name.value]) {
+            rules.one_kind("source", name, &[
+                ("file", source.file.is_some()),
+                ("stdin", source.stdin.is_some()),
+                ("http", source.http.is_some()),
+                ("generate", source.generate.is_some()),
+                ("host_metrics", source.host_metrics.is_some()),
+            ]);
+        }
+        rules.source(source);
+    }
+    for (name, stage) in pipeline.stages.iter() {
+        if !damaged(&["stages", &name.value]) {
+            rules.one_kind("stage", name, &[
+                ("filter", stage.filter.is_some()),
+                ("map", stage.map.is_some()),
+                ("aggregate", stage.aggregate.is_some()),
+            ]);
+        }
+        let written = tree.get("stages").and_then(|stages| stages.get(&name.value));
+        rules.stage(stage, written, damaged(&["stages", &name.value, "window"]));
+    }
+    for (name, sink) in pipeline.sinks.iter() {
+        if !damaged(&["sinks", &name.value]) {
+            rules.one_kind("sink", name, &[
+                ("file", sink.file.is_some()),
+                ("stdout", sink.stdout.is_some()),
+                ("discard", sink.discard.is_some()),
+            ]);
+        }
+        if let (Some(encode), Some(_)) = (&sink.encode, &sink.discard) {
+            rules.no_effect("`encode` of a sink that discards", &encode.span);
+        }
+    }
+    for edge in &pipeline.edges {
+        rules.capacity(&edge.capacity);
+    }
+    rules.variables(pipeline, tree, damaged);
+    rules.faults
+}
+
+struct Rules {
+    faults: Vec<Flaw>,
+}
+
+impl Rules {
+    fn fault(&mut self, code: &'static str, message: String, span: &Range<usize>, cure: &str) {
+        let cure = Some(cure.to_owned());
+        self.faults.push(Flaw { code, message, labels: vec![(span.clone(), String::new())], cure });
+    }
+
+    fn name(&mut self, what: &str, name: &Spanned<String>) {
+        if !is_name(&name.value) {
+            let message = format!("`{}` cannot be the name of a {what}", name.value);
+            let cure = "use lowercase letters, digits, `_` and `-`, a letter first, at most 63";
+            self.fault(codes::BAD_NAME, message, &name.span, cure);
+        }
+    }
+
+    fn names<T>(&mut self, what: &str, table: &Table<T>) {
+        for (name, _) in table.iter() {
+            self.name(what, name);
+        }
+    }
+
+    fn range(
+        &mut self,
+        field: &str,
+        value: u128,
+        allowed: std::ops::RangeInclusive<u128>,
+        unit: &str,
+        span: &Range<usize>,
+    ) {
+        if !allowed.contains(&value) {
+            let message = format!("`{field}` cannot be {value}{unit}");
+            let cure = format!("take something from {} to {}{unit}", allowed.start(), allowed.end());
+            self.fault(codes::OUT_OF_RANGE, message, span, &cure);
+        }
+    }
+
+    fn one_kind(&mut self, what: &str, name: &Spanned<String>, kinds: &[(&str, bool)]) {
+        let listed = |all: &[&str]| all.iter().map(|kind| format!("`{kind}`")).collect::<Vec<_>>().join(", ");
+        let set: Vec<_> = kinds.iter().filter(|kind| kind.1).map(|kind| kind.0).collect();
+        let all: Vec<_> = kinds.iter().map(|kind| kind.0).collect();
+        match set.as_slice() {
+            [_] => {}
+            [] => {
+                let message = format!("the {what} `{}` is of no kind", name.value);
+                self.fault(codes::NOT_ONE_KIND, message, &name.span, &format!("add one of {}", listed(&all)));
+            }
+            many => {
+                let message = format!("the {what} `{}` is of {} kinds at once", name.value, many.len());
+                self.fault(codes::NOT_ONE_KIND, message, &name.span, &format!("keep one of {}", listed(many)));
+            }
+        }
+    }
+
+    fn no_effect(&mut self, field: &str, span: &Range<usize>) {
+        self.fault(codes::NO_EFFECT, format!("{field} would have no effect"), span, "take it out");
+    }
+
+    fn pointer(&mut self, field: &str, pointer: Option<&Spanned<String>>) {
+        let Some(pointer) = pointer else { return };
+        if !is_pointer(&pointer.value) {
+            let message = format!("`{field}` is not a JSON pointer: `{}`", pointer.value);
+            let cure = format!("did you mean `/{}`?", pointer.value.trim_start_matches(['$', '.']).replace('.', "/"));
+            self.fault(codes::BAD_POINTER, message, &pointer.span, &cure);
+        }
+    }
+
+    fn source(&mut self, source: &Source) {
+        self.pointer("key", source.key.as_ref());
+        self.pointer("time", source.time.as_ref());
+        self.range("max_record", source.max_record.0.into(), 1..=1 << 30, " bytes", &source.max_record.span);
+        let Some(decode) = &source.decode else { return };
+        if (source.generate.is_some() || source.host_metrics.is_some()) && decode.value != Format::Json {
+            self.no_effect("`decode` of a source that makes JSON", &decode.span);
+        }
+    }
+
+    fn stage(&mut self, stage: &Stage, written: Option<&Tree>, window_damaged: bool) {
+        self.range("workers", stage.workers.value.into(), 1..=256, "", &stage.workers.span);
+        self.pointer("key", stage.key.as_ref());
+        let limit = |name: &str| written?.get("limits")?.get(name);
+        let at = |name: &str| limit(name).map_or(0..0, |tree| tree.span.clone());
+        for (name, value) in [
+            ("memory", u128::from(stage.limits.memory.0)),
+            ("output", stage.limits.output.0.into()),
+            ("state", stage.limits.state.0.into()),
+            ("time", stage.limits.time.0.as_millis()),
+        ] {
+            if value == 0 {
+                self.fault(codes::OUT_OF_RANGE, format!("`{name}` cannot be zero"), &at(name), "take more");
+            }
+        }
+        if stage.aggregate.is_none() && (stage.filter.is_some() || stage.map.is_some()) {
+            if let Some(key) = &stage.key {
+                self.no_effect("`key` of a stage that does not aggregate", &key.span);
+            }
+            if let Some(window) = &stage.window {
+                self.no_effect("`window` of a stage that does not aggregate", &window.span);
+            }
+            if limit("state").is_some() {
+                self.no_effect("`limits.state` of a stage that does not aggregate", &at("state"));
+            }
+        }
+        if let (Some(window), false) = (&stage.window, window_damaged) {
+            self.window(&window.value, &window.span);
+        }
+    }
+
+    fn window(&mut self, window: &Window, span: &Range<usize>) {
+        match (window.tumbling, window.count) {
+            (Some(size), None) => self.range("tumbling", size.0.as_millis(), 1..=86_400_000 * 366, "ms", span),
+            (None, Some(count)) => {
+                self.range("count", count.into(), 1..=u128::from(u32::MAX), "", span);
+                if window.lateness.is_some() || window.late.is_some() {
+                    self.no_effect("`lateness` and `late` of a window that counts records", span);
+                }
+            }
+            (Some(_), Some(_)) => {
+                let message = "the window is of 2 kinds at once".to_owned();
+                self.fault(codes::NOT_ONE_KIND, message, span, "keep one of `tumbling`, `count`");
+            }
+            (None, None) => {
+                let message = "the window is of no kind".to_owned();
+                self.fault(codes::NOT_ONE_KIND, message, span, "add `tumbling` or `count`");
+            }
+        }
+    }
+
+    fn capacity(&mut self, capacity: &Capacity) {
+        self.range("records", capacity.records.value.into(), 1..=1 << 24, "", &capacity.records.span);
+        self.range("bytes", capacity.bytes.0.into(), 1..=1 << 40, " bytes", &capacity.bytes.span);
+    }
+
+    fn variables(&mut self, pipeline: &Pipeline, tree: &Tree, damaged: IsDamaged<'_>) {
+        for (name, var) in pipeline.vars.iter() {
+            let super::Var::Lookup(lookup) = var else { continue };
+            if damaged(&["vars", &name.value]) {
+                continue;
+            }
+            let kinds = [("env", lookup.env.is_some()), ("secret", lookup.secret.is_some())];
+            self.one_kind("variable", name, &kinds);
+            if let Some(secret) = &lookup.secret {
+                let kinds = [("file", secret.file.is_some()), ("env", secret.env.is_some())];
+                self.one_kind("secret", name, &kinds);
+                if lookup.default.is_some() {
+                    let default = tree.get("vars").and_then(|vars| vars.get(&name.value)?.get("default"));
+                    self.no_effect("`default` of a secret", &default.map_or(0..0, |tree| tree.span.clone()));
+                }
+            }
+        }
+    }
+}
+
+fn is_pointer(text: &str) -> bool {
+    let escapes = text.split('~').skip(1).all(|rest| rest.starts_with('0') || rest.starts_with('1'));
+    text.starts_with('/') && escapes && text.len() <= 1024
+}

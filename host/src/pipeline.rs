@@ -1,0 +1,19 @@
+//! Pipelines: starting the tasks of a graph, committing their epochs, ending them in order.
+//!
+//! Owns supervision. It must not know HTTP, clap or files of configuration. Invariants: only this module starts tasks
+//! that touch batches, through [`crew`]; positions never pass an uncommitted record.
+
+pub mod board;
+pub mod build;
+pub mod committed;
+pub mod coordinator;
+pub mod crew;
+pub mod ledger;
+pub mod pace;
+pub mod run;
+pub mod sink_task;
+pub mod source_task;
+
+pub use board::{Board, Phase, Status};
+pub use build::{Parts, PluginPart};
+pub use run::{Command, Ended, Ending, Running, start};

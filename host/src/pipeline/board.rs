@@ -1,0 +1,290 @@
+//! What a pipeline shows of itself: numbers, phase, and who is not ready and why.
+//!
+//! Owns the view from outside; nothing in the data path reads it. A board outlives restarts inside the process.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::{Duration, Instant},
+};
+
+use serde::Serialize;
+
+use super::{coordinator::Participant, ledger, ledger::Imbalance};
+use crate::{
+    config::graph::{Consumer, Graph},
+    stage::{
+        lane::{Fill, Handle},
+        meter::{Meter, Reading},
+    },
+};
+
+/// Where a pipeline is in its life.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Phase {
+    /// Its tasks are being started, for the first time or again.
+    #[default]
+    Starting,
+    /// Records flow.
+    Running,
+    /// Sources have stopped, what is under way goes on.
+    Draining,
+    /// It has ended.
+    Ended,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    phase: Phase,
+    epoch: u64,
+    begun: Option<Instant>,
+    late: Vec<Participant>,
+    troubles: BTreeMap<Participant, String>,
+    restarts: u64,
+    imbalances: Vec<Imbalance>,
+    inboxes: BTreeMap<Consumer, Handle>,
+}
+
+/// The live view of one pipeline.
+#[derive(Debug)]
+pub struct Board {
+    graph: Arc<Graph>,
+    started: Instant,
+    /// Meters of the sources, in the order of the graph.
+    pub sources: Vec<Arc<Meter>>,
+    /// Meters of the stages.
+    pub stages: Vec<Arc<Meter>>,
+    /// Meters of the sinks.
+    pub sinks: Vec<Arc<Meter>>,
+    /// Records sent on each edge.
+    pub edges: Vec<Arc<AtomicU64>>,
+    state: Mutex<State>,
+}
+
+/// One source, stage or sink as it stands.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct PartStatus {
+    /// Its name.
+    pub name: String,
+    /// What it counted.
+    #[serde(flatten)]
+    pub reading: Reading,
+    /// Counters of the plugin's own.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub counts: BTreeMap<Arc<str>, u64>,
+}
+
+/// One edge as it stands.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct EdgeStatus {
+    /// `from → to`.
+    pub name: String,
+    /// Records sent.
+    pub sent: u64,
+    /// What waits in it.
+    pub waiting: Fill,
+}
+
+/// Who is not ready, and why.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct NotReady {
+    /// The source, stage or sink, or the pipeline itself.
+    pub who: String,
+    /// Why.
+    pub why: String,
+}
+
+/// A pipeline as it stands.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Status {
+    /// Its name.
+    pub pipeline: String,
+    /// Where it is in its life.
+    pub phase: Phase,
+    /// Seconds since it was started.
+    pub seconds: f64,
+    /// Last committed epoch.
+    pub epoch: u64,
+    /// Seconds that the epoch under way has taken.
+    pub epoch_age: Option<f64>,
+    /// Restarts inside the process.
+    pub restarts: u64,
+    /// Sources.
+    pub sources: Vec<PartStatus>,
+    /// Stages, in topological order.
+    pub stages: Vec<PartStatus>,
+    /// Sinks.
+    pub sinks: Vec<PartStatus>,
+    /// Edges.
+    pub edges: Vec<EdgeStatus>,
+    /// Who is not ready; empty when the pipeline is.
+    pub not_ready: Vec<NotReady>,
+    /// Equations of the ledger that did not hold at the last commit; always empty.
+    pub imbalances: Vec<Imbalance>,
+}
+
+impl Board {
+    /// A board for a pipeline that has not been started.
+    pub fn new(graph: Arc<Graph>) -> Self {
+        fn meters(n: usize) -> Vec<Arc<Meter>> {
+            (0..n).map(|_| Arc::default()).collect()
+        }
+        Self {
+            started: Instant::now(),
+            sources: meters(graph.sources.len()),
+            stages: meters(graph.stages.len()),
+            sinks: meters(graph.sinks.len()),
+            edges: graph.edges.iter().map(|_| Arc::default()).collect(),
+            state: Mutex::default(),
+            graph,
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The graph it shows.
+    pub fn graph(&self) -> &Arc<Graph> {
+        &self.graph
+    }
+
+    /// Notes where the pipeline is in its life.
+    pub fn set_phase(&self, phase: Phase) {
+        self.state().phase = phase;
+    }
+
+    /// Where the pipeline is in its life.
+    pub fn phase(&self) -> Phase {
+        self.state().phase
+    }
+
+    /// Notes the inboxes of this run.
+    pub fn set_inboxes(&self, inboxes: BTreeMap<Consumer, Handle>) {
+        self.state().inboxes = inboxes;
+    }
+
+    /// Notes that an epoch has begun.
+    pub fn epoch_begun(&self) {
+        self.state().begun = Some(Instant::now());
+    }
+
+    /// Notes a commit and what its ledger said.
+    pub fn epoch_committed(&self, epoch: u64, imbalances: Vec<Imbalance>) {
+        let mut state = self.state();
+        state.epoch = epoch;
+        state.begun = None;
+        state.late.clear();
+        state.imbalances = imbalances;
+    }
+
+    /// Notes that the epoch is late, and who holds it.
+    pub fn epoch_late(&self, missing: Vec<Participant>) {
+        self.state().late = missing;
+    }
+
+    /// Notes a restart inside the process.
+    pub fn restarted(&self) {
+        let mut state = self.state();
+        state.restarts += 1;
+        state.begun = None;
+        state.late.clear();
+        state.troubles.clear();
+    }
+
+    /// Notes what keeps somebody from going on, or that nothing does any more.
+    pub fn set_trouble(&self, who: Participant, why: Option<String>) {
+        let mut state = self.state();
+        match why {
+            Some(why) => state.troubles.insert(who, why),
+            None => state.troubles.remove(&who),
+        };
+    }
+
+    /// The name of a participant.
+    pub fn name(&self, who: Participant) -> String {
+        match who {
+            Participant::Source(at) => self.graph.sources.get(at).map(|source| source.name.clone()),
+            Participant::Stage(at) => self.graph.stages.get(at).map(|stage| stage.name.clone()),
+            Participant::Sink(at) => self.graph.sinks.get(at).map(|sink| sink.name.clone()),
+        }
+        .unwrap_or_default()
+    }
+
+    /// Who is not ready, and why; empty when the pipeline is.
+    pub fn not_ready(&self) -> Vec<NotReady> {
+        let state = self.state();
+        let mut all = Vec::new();
+        let mut say = |who: String, why: String| all.push(NotReady { who, why });
+        match state.phase {
+            Phase::Running => {}
+            Phase::Starting => say(self.graph.name.clone(), "it is starting".to_owned()),
+            Phase::Draining => say(self.graph.name.clone(), "it is draining".to_owned()),
+            Phase::Ended => say(self.graph.name.clone(), "it has ended".to_owned()),
+        }
+        for (who, why) in &state.troubles {
+            say(self.name(*who), why.clone());
+        }
+        for who in &state.late {
+            if !state.troubles.contains_key(who) {
+                let age = state.begun.map_or(Duration::ZERO, |begun| begun.elapsed());
+                say(self.name(*who), format!("it has not reported its epoch for {} s", age.as_secs()));
+            }
+        }
+        all
+    }
+
+    /// The pipeline as it stands.
+    pub fn status(&self) -> Status {
+        let part = |name: &String, meter: &Arc<Meter>| PartStatus {
+            name: name.clone(),
+            reading: meter.read(),
+            counts: meter.read_plugin_counts(),
+        };
+        let not_ready = self.not_ready();
+        let state = self.state();
+        let fill: BTreeMap<Consumer, Vec<Fill>> = state.inboxes.iter().map(|(to, inbox)| (*to, inbox.fill())).collect();
+        Status {
+            pipeline: self.graph.name.clone(),
+            phase: state.phase,
+            seconds: self.started.elapsed().as_secs_f64(),
+            epoch: state.epoch,
+            epoch_age: state.begun.map(|begun| begun.elapsed().as_secs_f64()),
+            restarts: state.restarts,
+            sources: self
+                .graph
+                .sources
+                .iter()
+                .map(|source| &source.name)
+                .zip(&self.sources)
+                .map(|(n, m)| part(n, m))
+                .collect(),
+            stages: self
+                .graph
+                .stages
+                .iter()
+                .map(|stage| &stage.name)
+                .zip(&self.stages)
+                .map(|(n, m)| part(n, m))
+                .collect(),
+            sinks: self.graph.sinks.iter().map(|sink| &sink.name).zip(&self.sinks).map(|(n, m)| part(n, m)).collect(),
+            edges: self
+                .graph
+                .edges
+                .iter()
+                .zip(&self.edges)
+                .map(|(edge, sent)| EdgeStatus {
+                    name: ledger::name(&self.graph, edge),
+                    sent: sent.load(Relaxed),
+                    waiting: fill.get(&edge.to).and_then(|fill| fill.get(edge.input)).copied().unwrap_or_default(),
+                })
+                .collect(),
+            not_ready,
+            imbalances: state.imbalances.clone(),
+        }
+    }
+}

@@ -1,0 +1,171 @@
+//! From a graph to lanes, conductors and workers.
+//!
+//! Owns the wiring of one run: every edge becomes one lane, and a stage of several workers gets further lanes for their
+//! answers. It starts nothing.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, atomic::Ordering::Relaxed},
+};
+
+use super::{
+    board::Board,
+    committed::{Committed, StagePoint},
+};
+use crate::{
+    batch::Limit,
+    config::graph::{Consumer, Graph, Producer, Stage, Windowing as Configured},
+    sink::Sink,
+    source::Source,
+    stage::{
+        aggregate::{Peers, Rules, Windowing},
+        conductor::{Conductor, Crew, Report, Task, divides},
+        failure::Failure,
+        intake::Intake,
+        lane::{Inbox, Sender, lanes},
+        outlet::{Edge, Outlet, Port},
+        prepare::Wants,
+        table::owner,
+        worker::{Maker, ReadPorts, Spec, Worker},
+    },
+    time::Tumbling,
+};
+
+/// A stage's plugin, ready to make instances.
+#[derive(Clone)]
+pub struct PluginPart {
+    /// SHA-256, in hexadecimal.
+    pub digest: String,
+    /// Where instances come from.
+    pub maker: Arc<dyn Maker>,
+}
+
+/// Everything that a pipeline is made of, each list in the order of the graph.
+pub struct Parts {
+    /// The graph.
+    pub graph: Arc<Graph>,
+    /// Its sources.
+    pub sources: Vec<Box<dyn Source>>,
+    /// The plugins of its stages.
+    pub plugins: Vec<PluginPart>,
+    /// Its sinks.
+    pub sinks: Vec<Box<dyn Sink>>,
+}
+
+/// The lanes of one run.
+pub struct Wiring {
+    /// The receiving ends.
+    pub inboxes: BTreeMap<Consumer, Inbox>,
+    /// The sending ends.
+    pub outlets: BTreeMap<Producer, Outlet>,
+    /// Lanes for the answers of workers, of stages that have several.
+    pub answers: BTreeMap<usize, Vec<Sender>>,
+}
+
+/// Makes a lane for every edge, its counter set to what the commit says.
+pub fn wire(graph: &Graph, board: &Board, committed: &Committed) -> Wiring {
+    let mut wiring = Wiring { inboxes: BTreeMap::new(), outlets: BTreeMap::new(), answers: BTreeMap::new() };
+    let mut senders: BTreeMap<(Consumer, usize), Sender> = BTreeMap::new();
+    let consumers = (0..graph.stages.len()).map(Consumer::Stage).chain((0..graph.sinks.len()).map(Consumer::Sink));
+    for to in consumers {
+        let mut capacities: Vec<Limit> = graph.into(to).map(|edge| edge.capacity).collect();
+        let inputs = capacities.len();
+        if let Consumer::Stage(at) = to {
+            let workers = graph.stages.get(at).map_or(1, |stage| stage.workers);
+            if workers > 1 {
+                capacities.extend(vec![Limit::default(); workers]);
+            }
+        }
+        let (inbox, ends) = lanes(&capacities);
+        for (lane, sender) in ends.into_iter().enumerate() {
+            match to {
+                Consumer::Stage(at) if lane >= inputs => wiring.answers.entry(at).or_default().push(sender),
+                _ => drop(senders.insert((to, lane), sender)),
+            }
+        }
+        wiring.inboxes.insert(to, inbox);
+    }
+    let producers = (0..graph.sources.len()).map(Producer::Source).chain((0..graph.stages.len()).map(Producer::Stage));
+    for from in producers {
+        let sent = match from {
+            Producer::Source(at) => committed.sources.get(at).map(|point| &point.sent),
+            Producer::Stage(at) => committed.stages.get(at).map(|point| &point.sent),
+        };
+        let mut edges = Vec::new();
+        for (nth, edge) in graph.out_of(from).enumerate() {
+            let counter = graph.edges.iter().position(|other| other == edge).and_then(|at| board.edges.get(at));
+            if let (Some(sender), Some(counter)) = (senders.remove(&(edge.to, edge.input)), counter) {
+                counter.store(sent.and_then(|sent| sent.get(nth)).copied().unwrap_or_default(), Relaxed);
+                edges.push(Edge::new(edge.port, sender, counter.clone()));
+            }
+        }
+        wiring.outlets.insert(from, Outlet::new(edges));
+    }
+    wiring
+}
+
+/// What all workers of a stage know.
+pub fn spec(graph: &Graph, at: usize, plugin: &PluginPart, board: &Board) -> Option<Arc<Spec>> {
+    let stage = graph.stages.get(at)?;
+    let is_read = |port: Port| graph.out_of(Producer::Stage(at)).any(|edge| edge.port == port);
+    let peers = if stage.workers > 1 { Peers::Some } else { Peers::None };
+    let windowing = match stage.window {
+        Configured::None => Windowing::None,
+        Configured::Tumbling { size, lateness, .. } => Windowing::Tumbling(Tumbling::new(size.0, lateness.0)),
+        Configured::Count(n) => Windowing::Count(n),
+    };
+    let rules = Rules { stage: stage.name.clone(), windowing, groups: graph.batch.records, has_ids: stage.ids, peers };
+    Some(Arc::new(Spec {
+        stage: stage.name.clone(),
+        plugin: stage.plugin.clone(),
+        digest: plugin.digest.clone(),
+        kind: stage.kind,
+        wants: Wants::new(&stage.needs, stage.key.as_deref()),
+        on_error: stage.on_error,
+        is_read: ReadPorts { rest: is_read(Port::Rest), late: is_read(Port::Late), refused: is_read(Port::Refused) },
+        rules: divides(stage.kind).then_some(rules),
+        maker: plugin.maker.clone(),
+        meter: board.stages.get(at)?.clone(),
+    }))
+}
+
+/// A stage's workers on threads of their own.
+pub type Hands = Vec<(usize, Worker, Inbox<Task>, Sender)>;
+
+/// The conductor of a stage, and its workers where it has several.
+///
+/// # Errors
+/// When no instance of the plugin can be made.
+pub fn stage(
+    stage: &Stage,
+    spec: Arc<Spec>,
+    point: &StagePoint,
+    inbox: Inbox,
+    outlet: Outlet,
+    answers: Vec<Sender>,
+    report: Report,
+) -> Result<(Conductor, Hands), Failure> {
+    let workers = stage.workers.max(1);
+    let worker = |spec: &Arc<Spec>, number: usize| {
+        Worker::new(spec.clone(), point.watermark, &point.groups, |key| owner(key, workers) == number)
+    };
+    let mut hands = Vec::new();
+    let crew = if answers.is_empty() {
+        Crew::Alone(Box::new(worker(&spec, 0)?))
+    } else {
+        // The conductor has prepared what workers get only where it divides by key.
+        let divide = divides(stage.kind).then(|| spec.wants.clone());
+        let mut tasks = Vec::new();
+        for (number, answer) in answers.into_iter().enumerate() {
+            let (inbox, mut ends) = lanes(&[Limit::default()]);
+            tasks.extend(ends.pop());
+            hands.push((number, worker(&spec, number)?, inbox, answer));
+        }
+        Crew::Many { tasks, divide, next: 0 }
+    };
+    let intake = Intake::new(point.received.len(), point.watermark);
+    spec.meter.reset(&point.tally);
+    let conductor =
+        Conductor { spec, inbox, intake, crew, outlet, report, tally: point.tally, received: point.received.clone() };
+    Ok((conductor, hands))
+}

@@ -1,0 +1,270 @@
+//! When epochs begin and when they commit.
+//!
+//! A pure state machine: `step(now, input) -> actions`. Invariants: one epoch at a time; an epoch commits exactly when
+//! every participant has reported it; it is never given up, only named late; nothing begins after the last one.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use crate::epoch::Epoch;
+
+/// Shortest time between the beginnings of two epochs, however often somebody asks: a commit costs an fsync.
+pub const SHORTEST: Duration = Duration::from_millis(50);
+
+/// How long an epoch may take before it is named.
+pub const LATE: Duration = Duration::from_secs(10);
+
+/// Who has to report an epoch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Participant {
+    /// A source, by its position in the graph.
+    Source(usize),
+    /// A stage.
+    Stage(usize),
+    /// A sink.
+    Sink(usize),
+}
+
+/// What happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Input {
+    /// Time has passed.
+    Tick,
+    /// Somebody waits for a commit.
+    Wanted,
+    /// A participant has everything of the epoch.
+    Reported(Participant, Epoch),
+    /// A source will send nothing more but barriers.
+    Finished(usize),
+}
+
+/// What is to be done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Tell every source to put this barrier into its stream.
+    Begin(Epoch),
+    /// All have reported: commit, then tell the sources.
+    Commit(Epoch),
+    /// The epoch takes long; these have not reported.
+    Late(Epoch, Vec<Participant>),
+    /// The last epoch has committed.
+    Finish,
+}
+
+#[derive(Clone, Debug)]
+struct UnderWay {
+    epoch: Epoch,
+    since: Duration,
+    missing: BTreeSet<Participant>,
+    is_last: bool,
+    is_named: bool,
+}
+
+/// The state of a pipeline's epochs.
+#[derive(Clone, Debug)]
+pub struct Coordinator {
+    every: Duration,
+    participants: BTreeSet<Participant>,
+    running: BTreeSet<usize>,
+    committed: Epoch,
+    begun: Duration,
+    is_wanted: bool,
+    is_over: bool,
+    under_way: Option<UnderWay>,
+}
+
+impl Coordinator {
+    /// A coordinator of these participants that begins an epoch `every` so often, after `committed`, from `now` on.
+    pub fn new(
+        every: Duration,
+        participants: impl IntoIterator<Item = Participant>,
+        committed: Epoch,
+        now: Duration,
+    ) -> Self {
+        let participants: BTreeSet<Participant> = participants.into_iter().collect();
+        let running =
+            participants.iter().filter_map(|who| if let Participant::Source(i) = who { Some(*i) } else { None });
+        Self {
+            every: every.max(SHORTEST),
+            running: running.collect(),
+            participants,
+            committed,
+            begun: now,
+            is_wanted: false,
+            is_over: false,
+            under_way: None,
+        }
+    }
+
+    /// The last epoch that committed.
+    pub fn committed(&self) -> Epoch {
+        self.committed
+    }
+
+    /// The epoch under way, since when, and who has not reported.
+    pub fn under_way(&self) -> Option<(Epoch, Duration, Vec<Participant>)> {
+        self.under_way.as_ref().map(|way| (way.epoch, way.since, way.missing.iter().copied().collect()))
+    }
+
+    /// When to call `step` with [`Input::Tick`] next.
+    pub fn due(&self) -> Option<Duration> {
+        match &self.under_way {
+            Some(way) => (!way.is_named).then(|| way.since + LATE),
+            None if self.is_over => None,
+            None if self.is_wanted || self.running.is_empty() => Some(self.begun + SHORTEST),
+            None => Some(self.begun + self.every),
+        }
+    }
+
+    /// Takes what happened at `now` and says what is to be done, in order.
+    pub fn step(&mut self, now: Duration, input: Input) -> Vec<Action> {
+        let mut actions = Vec::new();
+        match input {
+            Input::Tick => {}
+            Input::Wanted => self.is_wanted = true,
+            Input::Finished(source) => {
+                self.running.remove(&source);
+            }
+            Input::Reported(who, epoch) => {
+                if let Some(way) = self.under_way.as_mut().filter(|way| way.epoch == epoch) {
+                    way.missing.remove(&who);
+                }
+            }
+        }
+        if let Some(way) = self.under_way.take_if(|way| way.missing.is_empty()) {
+            self.committed = way.epoch;
+            actions.push(Action::Commit(way.epoch));
+            if way.is_last {
+                self.is_over = true;
+                actions.push(Action::Finish);
+            }
+        }
+        if let Some(way) = self.under_way.as_mut().filter(|way| !way.is_named && now >= way.since + LATE) {
+            way.is_named = true;
+            actions.push(Action::Late(way.epoch, way.missing.iter().copied().collect()));
+        }
+        if self.under_way.is_none() && !self.is_over && self.due().is_some_and(|due| now >= due) {
+            actions.push(Action::Begin(self.begin(now)));
+        }
+        actions
+    }
+
+    fn begin(&mut self, now: Duration) -> Epoch {
+        let epoch = self.committed.next();
+        self.begun = now;
+        self.is_wanted = false;
+        self.under_way = Some(UnderWay {
+            epoch,
+            since: now,
+            missing: self.participants.clone(),
+            is_last: self.running.is_empty(),
+            is_named: false,
+        });
+        epoch
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn all() -> [Participant; 3] {
+        [Participant::Source(0), Participant::Stage(0), Participant::Sink(0)]
+    }
+
+    fn report_all(coordinator: &mut Coordinator, now: Duration, epoch: Epoch) -> Vec<Action> {
+        all().into_iter().flat_map(|who| coordinator.step(now, Input::Reported(who, epoch))).collect()
+    }
+
+    #[test]
+    fn an_epoch_begins_every_so_often_and_commits_when_all_have_reported() {
+        let mut coordinator = Coordinator::new(SECOND, all(), Epoch(0), Duration::ZERO);
+        assert_eq!(coordinator.step(SECOND / 2, Input::Tick), []);
+        assert_eq!(coordinator.step(SECOND, Input::Tick), [Action::Begin(Epoch(1))]);
+        assert_eq!(coordinator.step(SECOND, Input::Reported(Participant::Source(0), Epoch(1))), []);
+        assert_eq!(coordinator.step(SECOND, Input::Reported(Participant::Sink(0), Epoch(1))), []);
+        assert_eq!(
+            coordinator.step(SECOND, Input::Reported(Participant::Stage(0), Epoch(1))),
+            [Action::Commit(Epoch(1))]
+        );
+    }
+
+    #[test]
+    fn who_waits_gets_an_epoch_but_not_more_often_than_the_shortest() {
+        let mut coordinator = Coordinator::new(SECOND, all(), Epoch(0), Duration::ZERO);
+        assert_eq!(coordinator.step(SHORTEST / 2, Input::Wanted), []);
+        assert_eq!(coordinator.due(), Some(SHORTEST));
+        assert_eq!(coordinator.step(SHORTEST, Input::Tick), [Action::Begin(Epoch(1))]);
+        assert_eq!(coordinator.step(SHORTEST, Input::Wanted), []);
+        assert_eq!(report_all(&mut coordinator, SHORTEST, Epoch(1)), [Action::Commit(Epoch(1))]);
+        assert_eq!(coordinator.due(), Some(SHORTEST * 2));
+    }
+
+    #[test]
+    fn a_late_epoch_is_named_once_and_never_given_up() {
+        let mut coordinator = Coordinator::new(SECOND, all(), Epoch(0), Duration::ZERO);
+        coordinator.step(SECOND, Input::Tick);
+        coordinator.step(SECOND, Input::Reported(Participant::Source(0), Epoch(1)));
+        let late = Action::Late(Epoch(1), vec![Participant::Stage(0), Participant::Sink(0)]);
+        assert_eq!(coordinator.step(SECOND + LATE, Input::Tick), [late]);
+        assert_eq!(coordinator.step(SECOND * 3600, Input::Tick), []);
+        assert_eq!(report_all(&mut coordinator, SECOND * 3600, Epoch(1))[0], Action::Commit(Epoch(1)));
+    }
+
+    #[test]
+    fn when_all_sources_have_ended_a_last_epoch_commits_and_nothing_begins_after_it() {
+        let mut coordinator = Coordinator::new(SECOND, all(), Epoch(7), Duration::ZERO);
+        coordinator.step(Duration::ZERO, Input::Finished(0));
+        assert_eq!(coordinator.step(SHORTEST, Input::Tick), [Action::Begin(Epoch(8))]);
+        assert_eq!(report_all(&mut coordinator, SHORTEST, Epoch(8)), [Action::Commit(Epoch(8)), Action::Finish]);
+        assert_eq!(coordinator.due(), None);
+        assert_eq!(coordinator.step(SECOND * 9, Input::Wanted), []);
+    }
+
+    proptest! {
+        /// Against a naive record of who reported what: a commit comes exactly when the last report does, epochs count
+        /// up by one, and no two are under way.
+        #[test]
+        fn an_epoch_commits_exactly_when_the_last_participant_reports(
+            steps in proptest::collection::vec((0u64..400, prop_oneof![
+                Just(Input::Tick),
+                Just(Input::Wanted),
+                (0usize..4, 1u64..6).prop_map(|(who, epoch)| Input::Reported([Participant::Source(0), Participant::Source(1), Participant::Stage(0), Participant::Sink(0)][who], Epoch(epoch))),
+                (0usize..2).prop_map(Input::Finished),
+            ]), 0..120),
+        ) {
+            let everyone = [Participant::Source(0), Participant::Source(1), Participant::Stage(0), Participant::Sink(0)];
+            let mut coordinator = Coordinator::new(SECOND, everyone, Epoch(0), Duration::ZERO);
+            let (mut now, mut open, mut last, mut over) = (Duration::ZERO, None::<(Epoch, BTreeSet<Participant>)>, Epoch(0), false);
+            for (wait, input) in steps {
+                now += Duration::from_millis(wait);
+                if let (Input::Reported(who, epoch), Some((current, reported))) = (input, &mut open)
+                    && epoch == *current
+                {
+                    reported.insert(who);
+                }
+                let actions = coordinator.step(now, input);
+                let complete = open.as_ref().is_some_and(|(_, reported)| reported.len() == everyone.len());
+                prop_assert_eq!(actions.iter().any(|action| matches!(action, Action::Commit(_))), complete);
+                for action in actions {
+                    match action {
+                        Action::Begin(epoch) => {
+                            prop_assert!(open.is_none() && !over);
+                            prop_assert_eq!(epoch, last.next());
+                            open = Some((epoch, BTreeSet::new()));
+                        }
+                        Action::Commit(epoch) => {
+                            last = epoch;
+                            open = None;
+                        }
+                        Action::Finish => over = true,
+                        Action::Late(..) => {}
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,140 @@
+//! A sink at work: writes, retries, flushes at barriers, reports.
+//!
+//! Owns the retrying. Invariant: an epoch is reported only after everything in front of its barrier has been flushed.
+
+use std::{sync::Arc, time::Duration};
+
+use backon::{BackoffBuilder, ExponentialBuilder};
+use tokio::sync::mpsc;
+
+use super::{board::Board, committed::SinkPoint, coordinator::Participant};
+use crate::{
+    batch::Batch,
+    epoch::Epoch,
+    sink::{Refused, Sink, SinkError},
+    stage::{
+        intake::{Intake, Taken},
+        lane::{Gone, Inbox},
+        meter::Meter,
+        tally::Tally,
+    },
+};
+
+/// First and longest wait between two attempts.
+const WAITS: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(30));
+
+/// Why a sink ended early.
+#[derive(Debug, thiserror::Error)]
+pub enum SinkFailure {
+    /// The pipeline is being taken down.
+    #[error(transparent)]
+    Gone(#[from] Gone),
+    /// What is written to will not take more.
+    #[error("sink `{name}`: {error:#}")]
+    Never {
+        /// Name of the sink.
+        name: String,
+        /// What it said.
+        error: anyhow::Error,
+    },
+}
+
+/// A sink and what it needs to go on after a restart.
+pub struct SinkTask {
+    /// Position in the graph.
+    pub number: usize,
+    /// Name of the sink.
+    pub name: String,
+    /// The sink.
+    pub sink: Box<dyn Sink>,
+    /// What it shows of itself.
+    pub meter: Arc<Meter>,
+    /// Where its troubles are shown.
+    pub board: Arc<Board>,
+}
+
+impl SinkTask {
+    /// Works until its inputs are over, from the counts of the last commit on.
+    ///
+    /// # Errors
+    /// What ends the pipeline.
+    pub async fn run(
+        &mut self,
+        inbox: Inbox,
+        mut point: SinkPoint,
+        reports: mpsc::Sender<(usize, Epoch, SinkPoint)>,
+    ) -> Result<(), SinkFailure> {
+        let mut intake = Intake::new(point.received.len(), crate::time::BEGIN);
+        loop {
+            match inbox.wait(|lanes| intake.take(lanes)).await? {
+                Taken::Batch(input, batch) => {
+                    if let Some(count) = point.received.get_mut(input) {
+                        *count += batch.len() as u64;
+                    }
+                    let refused = self.write(&batch, &inbox).await?;
+                    let (all, refused) = (batch.len() as u64, refused.len() as u64);
+                    let tally = Tally {
+                        received: all,
+                        passed: all - refused,
+                        refused,
+                        produced: all - refused,
+                        ..Tally::default()
+                    };
+                    self.meter.count(&tally);
+                    point.tally.add(&tally);
+                }
+                Taken::Barrier(epoch) => {
+                    let flushed = self.sink.flush().await;
+                    self.persist(flushed, &inbox).await?;
+                    reports.send((self.number, epoch, point.clone())).await.map_err(|_| Gone)?;
+                }
+                Taken::Mark(_) | Taken::Close => {}
+                Taken::Over => return Ok(()),
+            }
+        }
+    }
+
+    async fn write(&mut self, batch: &Batch, inbox: &Inbox) -> Result<Vec<Refused>, SinkFailure> {
+        let (refused, written) = match self.sink.write(batch).await {
+            Ok(refused) => (refused, Ok(())),
+            Err(error) => (Vec::new(), Err(error)),
+        };
+        self.persist(written, inbox).await?;
+        if let Some(first) = refused.first() {
+            let reason = first.reason.as_str();
+            tracing::warn!(sink = self.name, refused = refused.len(), reason, "records refused");
+        }
+        Ok(refused)
+    }
+
+    /// Flushes again and again, with growing waits, until the sink has what it took in.
+    async fn persist(&mut self, first: Result<(), SinkError>, inbox: &Inbox) -> Result<(), SinkFailure> {
+        let waits = ExponentialBuilder::default().with_min_delay(WAITS.0).with_max_delay(WAITS.1).with_jitter();
+        let mut waits = waits.without_max_times().build();
+        let (mut result, mut is_told) = (first, false);
+        loop {
+            match result {
+                Ok(()) => break,
+                Err(SinkError::Never(error)) => return Err(SinkFailure::Never { name: self.name.clone(), error }),
+                Err(SinkError::Later(error)) => {
+                    let why = format!("it tries again: {error:#}");
+                    if !is_told {
+                        tracing::warn!(sink = self.name, error = format!("{error:#}"), "writing failed, trying again");
+                    }
+                    is_told = true;
+                    self.board.set_trouble(Participant::Sink(self.number), Some(why));
+                    let wait = waits.next().unwrap_or(WAITS.1);
+                    if tokio::time::timeout(wait, inbox.killed()).await.is_ok() {
+                        return Err(Gone.into());
+                    }
+                    result = self.sink.flush().await;
+                }
+            }
+        }
+        if is_told {
+            tracing::info!(sink = self.name, "writing goes on");
+            self.board.set_trouble(Participant::Sink(self.number), None);
+        }
+        Ok(())
+    }
+}

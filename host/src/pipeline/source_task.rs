@@ -1,0 +1,460 @@
+//! A source at work: reads, stamps, cuts at watermarks, sends; puts barriers into its stream; acknowledges commits.
+//!
+//! Owns what happens to records before the first stage. Invariant: a position is reported with a barrier only when
+//! everything read before it has been sent in front of that barrier. What a source that cannot seek has sent since the
+//! last commit is kept here, and sent again after a restart.
+
+use std::{collections::VecDeque, sync::Arc, time::Duration};
+
+use tokio::{
+    sync::mpsc,
+    time::{Instant, sleep_until},
+};
+use xxhash_rust::xxh3::xxh3_128;
+
+use super::{committed::SourcePoint, pace::Pace};
+use crate::{
+    batch::{Batch, Column, ColumnBuilder, ID, Limit},
+    codec::Undecoded,
+    epoch::Epoch,
+    source::{Chunk, Position, Read, Source},
+    stage::{
+        lane::Gone,
+        meter::Meter,
+        outlet::{Control, Outlet, Port, Sent},
+        tally::Tally,
+        worker::with_reasons,
+    },
+    time::{BEGIN, Clock, END, Mark},
+};
+
+/// What a source is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// Put this barrier into the stream.
+    Begin(Epoch),
+    /// This epoch has committed.
+    Committed(Epoch),
+    /// Take nothing new; send what has been accepted, then nothing but barriers.
+    Drain,
+    /// End.
+    Quit,
+}
+
+/// What a source says.
+#[derive(Debug)]
+pub enum Word {
+    /// It has put the barrier into its stream.
+    At(usize, Epoch, SourcePoint),
+    /// It will send nothing more but barriers.
+    Finished(usize),
+    /// Somebody waits for a commit.
+    Wanted,
+}
+
+/// What a source task is told once.
+#[derive(Debug)]
+pub struct Terms {
+    /// Position in the graph.
+    pub number: usize,
+    /// Name of the source.
+    pub name: String,
+    /// The largest batch.
+    pub limit: Limit,
+    /// How long to wait to fill one.
+    pub linger: Duration,
+    /// After how long without a record the source holds nobody's watermark.
+    pub idle: Duration,
+    /// How much to keep for a restart, in bytes, where the source cannot seek.
+    pub uncommitted: usize,
+    /// Whether somebody below needs ids.
+    pub has_ids: bool,
+    /// Whether somebody reads what is refused.
+    pub is_refused_read: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Reading,
+    Draining,
+    Finished,
+}
+
+#[derive(Debug)]
+enum Out {
+    Item(Sent),
+    Barrier(Epoch, Box<SourcePoint>),
+}
+
+/// A source and everything that it needs to go on after a restart.
+pub struct SourceTask {
+    terms: Terms,
+    source: Box<dyn Source>,
+    clock: Clock,
+    pace: Option<Pace>,
+    meter: Arc<Meter>,
+    tally: Tally,
+    phase: Phase,
+    /// Read, but not yet enough for a batch.
+    pending: Vec<Batch>,
+    pending_since: Option<Instant>,
+    outbox: VecDeque<Out>,
+    /// Positions reported and not committed.
+    reported: VecDeque<(Epoch, Position)>,
+    /// Sent and not committed, with the epoch that it will commit with; only where the source cannot seek.
+    kept: Option<VecDeque<(Epoch, Sent)>>,
+    kept_bytes: usize,
+    epoch: Epoch,
+    is_idle: bool,
+    heard: Instant,
+    began: Instant,
+}
+
+impl SourceTask {
+    /// A task for a source that has read nothing, at `epoch`.
+    ///
+    /// # Errors
+    /// When the source cannot say whether it can seek.
+    pub async fn new(
+        terms: Terms,
+        mut source: Box<dyn Source>,
+        clock: Clock,
+        pace: Option<Pace>,
+        meter: Arc<Meter>,
+    ) -> anyhow::Result<Self> {
+        let start = source.position();
+        let can_seek = source.seek(&start).await?;
+        let now = Instant::now();
+        Ok(Self {
+            terms,
+            source,
+            clock,
+            pace,
+            meter,
+            tally: Tally::default(),
+            phase: Phase::Reading,
+            pending: Vec::new(),
+            pending_since: None,
+            outbox: VecDeque::new(),
+            reported: VecDeque::new(),
+            kept: (!can_seek).then(VecDeque::new),
+            kept_bytes: 0,
+            epoch: Epoch(1),
+            is_idle: false,
+            heard: now,
+            began: now,
+        })
+    }
+
+    /// Where the source stands, as a commit holds it.
+    pub fn point(&self, sent: Vec<u64>) -> SourcePoint {
+        SourcePoint { position: self.source.position(), clock: self.clock.state(), tally: self.tally, sent }
+    }
+
+    /// Goes back to the last commit: seeks, or sends again what it kept.
+    ///
+    /// # Errors
+    /// When what stood at the committed position has gone.
+    pub async fn rewind(&mut self, to: &SourcePoint, committed: Epoch) -> anyhow::Result<()> {
+        // The run may have ended between the commit and its acknowledgement.
+        self.acknowledge(committed).await?;
+        self.reported.clear();
+        self.epoch = committed.next();
+        match &mut self.kept {
+            Some(kept) => {
+                // What was read but not sent stands behind what was sent; barriers are put in anew.
+                let unsent = std::mem::take(&mut self.outbox);
+                let again = kept.drain(..).map(|(_, item)| Out::Item(item));
+                self.outbox = again.chain(unsent.into_iter().filter(|out| matches!(out, Out::Item(_)))).collect();
+                self.kept_bytes = 0;
+            }
+            None => {
+                self.outbox.clear();
+                self.pending.clear();
+                self.pending_since = None;
+                self.source.seek(&to.position).await?;
+                self.clock.restore(to.clock);
+                self.tally = to.tally;
+                self.meter.reset(&to.tally);
+                if self.phase == Phase::Finished {
+                    self.phase = Phase::Reading;
+                }
+            }
+        }
+        self.is_idle = false;
+        self.heard = Instant::now();
+        Ok(())
+    }
+
+    /// Works until it is told to quit.
+    ///
+    /// # Errors
+    /// What ends the pipeline; [`Gone`] when it is being taken down.
+    pub async fn run(
+        &mut self,
+        mut outlet: Outlet,
+        mut orders: mpsc::Receiver<Order>,
+        words: mpsc::Sender<Word>,
+    ) -> anyhow::Result<()> {
+        if self.phase == Phase::Finished {
+            words.send(Word::Finished(self.terms.number)).await.map_err(|_| Gone)?;
+        }
+        loop {
+            let now = Instant::now();
+            let wait = self.pace.as_ref().and_then(|pace| pace.wait(now - self.began)).map(|until| self.began + until);
+            let may_read = self.outbox.is_empty() && self.phase != Phase::Finished && wait.is_none() && self.has_room();
+            let most = self.most();
+            let timer = self.timer(wait, may_read);
+            tokio::select! {
+                biased;
+                order = orders.recv() => match order {
+                    Some(Order::Quit) => return Ok(()),
+                    Some(order) => self.obey(order, &outlet).await?,
+                    None => return Err(Gone.into()),
+                },
+                sent = send(&mut outlet, self.outbox.front()), if !self.outbox.is_empty() => {
+                    sent?;
+                    self.sent(&outlet, &words).await?;
+                }
+                read = self.source.read(most), if may_read => self.took(read?, &words).await?,
+                () = sleep_until(timer.unwrap_or(now)), if timer.is_some() => self.tick(),
+            }
+        }
+    }
+
+    fn has_room(&self) -> bool {
+        self.kept.is_none() || self.kept_bytes < self.terms.uncommitted
+    }
+
+    fn most(&self) -> Limit {
+        let records = self.terms.limit.records.saturating_sub(self.pending.iter().map(Batch::len).sum());
+        let records = self.pace.as_ref().map_or(records, |pace| records.min(pace.most()));
+        let bytes = self.terms.limit.bytes.saturating_sub(self.pending.iter().map(Batch::bytes).sum());
+        Limit { records: records.max(1), bytes: bytes.max(1) }
+    }
+
+    /// When `tick` has something to do: a batch has lingered, the pace allows a read, the source has become idle.
+    fn timer(&self, wait: Option<Instant>, may_read: bool) -> Option<Instant> {
+        let linger = self.pending_since.map(|since| since + self.terms.linger);
+        // While backpressure or the pace keep the source from reading, its idle clock stands still.
+        let idle = (may_read && !self.is_idle).then(|| self.heard + self.terms.idle);
+        let wait = wait.filter(|_| self.outbox.is_empty() && self.phase != Phase::Finished);
+        [linger.filter(|_| self.outbox.is_empty()), idle, wait].into_iter().flatten().min()
+    }
+
+    fn tick(&mut self) {
+        let now = Instant::now();
+        if self.pending_since.is_some_and(|since| now >= since + self.terms.linger) {
+            self.flush();
+        }
+        if !self.is_idle && self.phase != Phase::Finished && now >= self.heard + self.terms.idle {
+            self.flush();
+            self.is_idle = true;
+            self.outbox.push_back(Out::Item(Sent::Control(Control::Mark(Mark::Idle))));
+        }
+    }
+
+    async fn obey(&mut self, order: Order, outlet: &Outlet) -> anyhow::Result<()> {
+        match order {
+            Order::Begin(epoch) => {
+                self.flush();
+                let point = Box::new(self.point(outlet.sent()));
+                self.outbox.push_back(Out::Barrier(epoch, point));
+                self.epoch = epoch.next();
+            }
+            Order::Committed(epoch) => self.acknowledge(epoch).await?,
+            Order::Drain => {
+                if self.phase == Phase::Reading {
+                    self.phase = Phase::Draining;
+                    self.source.stop();
+                } else if self.phase == Phase::Finished {
+                    self.outbox.push_back(Out::Item(Sent::Control(Control::Close)));
+                }
+            }
+            Order::Quit => {}
+        }
+        Ok(())
+    }
+
+    async fn acknowledge(&mut self, epoch: Epoch) -> anyhow::Result<()> {
+        while let Some((_, position)) = self.reported.pop_front_if(|(reported, _)| *reported <= epoch) {
+            self.source.commit(&position).await?;
+        }
+        if let Some(kept) = &mut self.kept {
+            while let Some((_, item)) = kept.pop_front_if(|(of, _)| *of <= epoch) {
+                self.kept_bytes -= bytes(&item);
+            }
+        }
+        Ok(())
+    }
+
+    async fn sent(&mut self, outlet: &Outlet, words: &mpsc::Sender<Word>) -> anyhow::Result<()> {
+        self.heard = Instant::now();
+        match self.outbox.pop_front() {
+            Some(Out::Barrier(epoch, mut point)) => {
+                point.sent = outlet.sent();
+                self.reported.push_back((epoch, point.position.clone()));
+                words.send(Word::At(self.terms.number, epoch, *point)).await.map_err(|_| Gone)?;
+            }
+            Some(Out::Item(item)) => {
+                if let Some(kept) = &mut self.kept {
+                    // Everything in the outbox that a barrier stands in front of belongs to the epoch after it; an
+                    // item sent now stands in front of all barriers not yet sent.
+                    let ahead = self.outbox.iter().filter(|out| matches!(out, Out::Barrier(..))).count() as u64;
+                    let epoch = Epoch(self.epoch.0.saturating_sub(ahead));
+                    let before = self.kept_bytes;
+                    self.kept_bytes += bytes(&item);
+                    kept.push_back((epoch, item));
+                    let half = self.terms.uncommitted / 2;
+                    if before < half && self.kept_bytes >= half {
+                        words.send(Word::Wanted).await.map_err(|_| Gone)?;
+                    }
+                }
+                if self.source.is_awaited() {
+                    words.send(Word::Wanted).await.map_err(|_| Gone)?;
+                }
+            }
+            None => {}
+        }
+        Ok(())
+    }
+
+    async fn took(&mut self, read: Read, words: &mpsc::Sender<Word>) -> anyhow::Result<()> {
+        match read {
+            Read::Chunk(chunk) => {
+                let now = Instant::now();
+                self.heard = now;
+                if let Some(pace) = &mut self.pace {
+                    pace.took(now - self.began, chunk.batch.len() + chunk.undecoded.len());
+                }
+                self.take_chunk(chunk);
+                let records: usize = self.pending.iter().map(Batch::len).sum();
+                let bytes: usize = self.pending.iter().map(Batch::bytes).sum();
+                if records >= self.terms.limit.records || bytes >= self.terms.limit.bytes || self.terms.linger.is_zero()
+                {
+                    self.flush();
+                }
+            }
+            Read::End => {
+                self.flush();
+                let last = match self.phase {
+                    Phase::Draining => Control::Close,
+                    _ => Control::Mark(Mark::At(END)),
+                };
+                self.phase = Phase::Finished;
+                self.outbox.push_back(Out::Item(Sent::Control(last)));
+                words.send(Word::Finished(self.terms.number)).await.map_err(|_| Gone)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn take_chunk(&mut self, chunk: Chunk) {
+        let arrival = jiff::Timestamp::now().as_millisecond();
+        let undecoded = chunk.undecoded.len() as u64 + chunk.answered;
+        let mut batch = chunk.batch;
+        let first = self.tally.received;
+        let mut tally = Tally { received: batch.len() as u64 + undecoded, refused: undecoded, ..Tally::default() };
+        if batch.timestamps().is_none() {
+            let times = vec![arrival; batch.len()];
+            batch = batch.clone().with_timestamps(times).unwrap_or(batch);
+        }
+        if self.terms.has_ids {
+            let ids = ids(&self.terms.name, first, batch.len());
+            batch = batch.clone().with_named(ID.into(), ids).unwrap_or(batch);
+        }
+        let future = self.clock.too_far_ahead(batch.timestamps().unwrap_or_default(), arrival);
+        if !future.is_empty() {
+            tally.refused += future.len() as u64;
+            let refused = batch.gather(&future);
+            let reason = Column::repeat(b"its event time lies too far ahead of its arrival", refused.len());
+            batch = batch.gather(&crate::stage::assemble::others(batch.len(), [&future, &[]]));
+            self.refuse(&refused, &reason, "event time");
+        }
+        if !chunk.undecoded.is_empty() {
+            let place = chunk.undecoded.first().map(|one| one.place.clone()).unwrap_or_default();
+            let raw: Column = chunk.undecoded.iter().map(|one| &one.raw).collect();
+            let reasons: Column = chunk.undecoded.iter().map(shown).collect();
+            let times = vec![arrival; raw.len()];
+            let refused = Batch::of_values(raw).with_timestamps(times).unwrap_or_default();
+            self.refuse(&refused, &reasons, &place);
+        }
+        tally.passed = batch.len() as u64;
+        tally.produced = batch.len() as u64;
+        self.tally.add(&tally);
+        self.meter.count(&tally);
+        if !batch.is_empty() {
+            self.pending.push(batch);
+            self.pending_since.get_or_insert_with(Instant::now);
+        }
+    }
+
+    /// Sends refused input to who reads it; where nobody does, it has been counted and is logged with its place.
+    fn refuse(&mut self, refused: &Batch, reasons: &Column, place: &str) {
+        if self.terms.is_refused_read {
+            self.flush();
+            let batch = with_reasons(refused, &self.terms.name, reasons);
+            self.outbox.push_back(Out::Item(Sent::Batch(Port::Refused, batch)));
+        } else {
+            let reason = reasons.get(0).map(String::from_utf8_lossy).unwrap_or_default();
+            tracing::warn!(source = self.terms.name, refused = refused.len(), place, %reason, "input refused");
+        }
+    }
+
+    /// Makes batches of what is pending and cuts them where the watermark moves.
+    fn flush(&mut self) {
+        self.pending_since = None;
+        if self.pending.is_empty() {
+            return;
+        }
+        let batch = Batch::concat(&self.pending);
+        self.pending.clear();
+        if self.is_idle {
+            self.is_idle = false;
+            let watermark = self.clock.state().watermark;
+            if watermark > BEGIN {
+                self.outbox.push_back(Out::Item(Sent::Control(Control::Mark(Mark::At(watermark)))));
+            }
+        }
+        let mut start = 0;
+        for cut in self.clock.advance(batch.timestamps().unwrap_or_default()) {
+            self.outbox.push_back(Out::Item(Sent::Batch(Port::Main, batch.slice(start, cut.end))));
+            start = cut.end;
+            if let Some(watermark) = cut.watermark {
+                self.meter.watermark(watermark);
+                self.outbox.push_back(Out::Item(Sent::Control(Control::Mark(Mark::At(watermark)))));
+            }
+        }
+    }
+}
+
+async fn send(outlet: &mut Outlet, out: Option<&Out>) -> Result<(), Gone> {
+    match out {
+        Some(Out::Item(item)) => outlet.send(item).await,
+        Some(Out::Barrier(epoch, _)) => outlet.send(&Sent::Control(Control::Barrier(*epoch))).await,
+        None => Ok(()),
+    }
+}
+
+fn bytes(item: &Sent) -> usize {
+    match item {
+        Sent::Batch(_, batch) => batch.bytes(),
+        Sent::Control(_) => 0,
+    }
+}
+
+fn shown(undecoded: &Undecoded) -> String {
+    format!("{}: {}", undecoded.place, undecoded.reason)
+}
+
+/// Ids of records: a hash of the source's name and the record's number, so that the same input gives the same ids.
+fn ids(name: &str, first: u64, len: usize) -> Column {
+    let mut column = ColumnBuilder::with_capacity(len, len * 16);
+    let mut seed = name.as_bytes().to_vec();
+    for number in first..first + len as u64 {
+        seed.truncate(name.len());
+        seed.extend_from_slice(&number.to_le_bytes());
+        column.push(&xxh3_128(&seed).to_le_bytes());
+    }
+    column.finish()
+}

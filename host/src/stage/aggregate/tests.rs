@@ -1,0 +1,196 @@
+use std::{collections::BTreeMap, time::Duration};
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::{
+    stage::{fake::Fake, worker::SavedGroups},
+    time::{Clock, Cut},
+};
+
+const SIZE: i64 = 100;
+
+fn rules(windowing: Windowing) -> Rules {
+    Rules { stage: "s".to_owned(), windowing, groups: 3, has_ids: false, peers: Peers::None }
+}
+
+fn tumbling(lateness: u64) -> Windowing {
+    Windowing::Tumbling(Tumbling::new(Duration::from_millis(SIZE as u64), Duration::from_millis(lateness)))
+}
+
+fn batch(records: &[(u8, i64, u64)]) -> Batch {
+    Batch::of_values(records.iter().map(|(_, _, n)| n.to_string()).collect())
+        .with_keys(records.iter().map(|(key, ..)| [b'a' + key]).collect())
+        .and_then(|batch| batch.with_timestamps(records.iter().map(|(_, time, _)| *time).collect()))
+        .unwrap()
+}
+
+fn values(outcome: &Outcome) -> Vec<String> {
+    let main = outcome.outputs.iter().filter(|output| output.port == super::super::outlet::Port::Main);
+    main.flat_map(|output| output.batch.values().iter().map(|v| String::from_utf8(v.to_vec()).unwrap()).collect::<Vec<_>>()).collect()
+}
+
+/// What a run put out, and which records were late.
+#[derive(Debug, Default, PartialEq)]
+struct Run {
+    out: Vec<String>,
+    late: Vec<u64>,
+}
+
+/// Feeds `records` in the batches that `splits` make, watermarks where the clock of a source puts them, and puts the
+/// aggregate away and back from its commits at every `restarts`-th batch.
+fn run(windowing: Windowing, records: &[(u8, i64, u64)], splits: &[usize], restarts: Option<usize>) -> Run {
+    let mut clock = Clock::new(Duration::from_millis(80), Duration::from_secs(1 << 40));
+    let mut aggregate = Aggregate::new(rules(windowing), BEGIN, std::iter::empty());
+    let (mut saved, mut fake, mut watermark, mut run) = (SavedGroups::new(), Fake::default(), BEGIN, Run::default());
+    let mut bounds = splits.to_vec();
+    bounds.extend([0, records.len()]);
+    bounds.iter_mut().for_each(|bound| *bound = (*bound).min(records.len()));
+    bounds.sort_unstable();
+    for (nth, pair) in bounds.windows(2).enumerate() {
+        let part = &records[pair[0]..pair[1]];
+        let times: Vec<i64> = part.iter().map(|(_, time, _)| *time).collect();
+        let mut start = 0;
+        for Cut { end, watermark: mark } in clock.advance(&times) {
+            let mut outcome = Outcome::default();
+            let folded = aggregate.fold(watermark, &batch(&part[start..end]), &mut fake, &mut outcome).unwrap();
+            run.late.extend(folded.late.iter().map(|&at| part[start + at as usize].2));
+            start = end;
+            if let Some(mark) = mark {
+                watermark = mark;
+                aggregate.advance(mark, &mut fake, &mut outcome).unwrap();
+            }
+            run.out.extend(values(&outcome));
+        }
+        for (group, change) in aggregate.take_changes() {
+            match change {
+                Some(change) => saved.insert(group, change),
+                None => saved.remove(&group),
+            };
+        }
+        if restarts.is_some_and(|every| nth % every == 0) {
+            aggregate = Aggregate::new(rules(windowing), watermark, saved.iter());
+        }
+    }
+    let mut outcome = Outcome::default();
+    aggregate.advance(END, &mut fake, &mut outcome).unwrap();
+    run.out.extend(values(&outcome));
+    assert!(aggregate.is_empty());
+    run
+}
+
+fn records() -> impl Strategy<Value = Vec<(u8, i64, u64)>> {
+    proptest::collection::vec((0u8..3, prop_oneof![10 => 0i64..1500, 1 => -300i64..0], 0u64..100), 0..60)
+}
+
+fn splits() -> impl Strategy<Value = Vec<usize>> {
+    proptest::collection::vec(0usize..60, 0..8)
+}
+
+fn windowings() -> impl Strategy<Value = Windowing> {
+    prop_oneof![Just(Windowing::None), Just(tumbling(0)), Just(tumbling(60)), (1u64..5).prop_map(Windowing::Count)]
+}
+
+proptest! {
+    /// P6: any partition of the input into batches gives the same panes in the same order.
+    #[test]
+    fn splitting_the_input_into_other_batches_changes_nothing(w in windowings(), records in records(), splits in splits()) {
+        prop_assert_eq!(run(w, &records, &splits, None), run(w, &records, &[], None));
+    }
+
+    /// P6: restoring at any barrier is as if nothing had happened.
+    #[test]
+    fn restoring_at_a_barrier_changes_nothing(w in windowings(), records in records(), splits in splits(), every in 1usize..4) {
+        prop_assert_eq!(run(w, &records, &splits, Some(every)), run(w, &records, &splits, None));
+    }
+
+    /// P6, against an offline group-by: with no lateness every window fires once, with exactly its punctual records.
+    #[test]
+    fn every_window_fires_once_with_exactly_its_punctual_records(records in records(), splits in splits()) {
+        let found = run(tumbling(0), &records, &splits, None);
+        let mut groups: BTreeMap<(i64, u8), (u64, u64)> = BTreeMap::new();
+        let (mut highest, mut late) = (BEGIN, Vec::new());
+        let mut watermark = BEGIN;
+        for &(key, time, n) in &records {
+            let start = time - time.rem_euclid(SIZE);
+            if watermark >= start + SIZE {
+                late.push(n);
+            } else {
+                let group = groups.entry((start, key)).or_default();
+                *group = (group.0 + n, group.1 + 1);
+            }
+            if time > highest {
+                highest = time;
+                let behind = time - 80;
+                watermark = watermark.max(behind - behind.rem_euclid(10));
+            }
+        }
+        let expected: Vec<String> = groups
+            .iter()
+            .map(|((start, key), (sum, count))| format!("{}@{start}={sum}/{count} Closed", (b'a' + key) as char))
+            .collect();
+        prop_assert_eq!(found.out, expected);
+        prop_assert_eq!(found.late, late);
+    }
+
+    /// A window of `n` records of a key, against chunks of a list.
+    #[test]
+    fn count_windows_are_chunks_of_each_key_in_the_order_in_which_they_fill(records in records(), splits in splits(), n in 1usize..5) {
+        let found = run(Windowing::Count(n as u64), &records, &splits, None);
+        let (mut open, mut expected): (BTreeMap<u8, (u64, u64)>, Vec<String>) = Default::default();
+        for &(key, _, value) in &records {
+            let group = open.entry(key).or_default();
+            *group = (group.0 + value, group.1 + 1);
+            if group.1 == n as u64 {
+                expected.push(format!("{}@-1={}/{} Closed", (b'a' + key) as char, group.0, group.1));
+                open.remove(&key);
+            }
+        }
+        expected.extend(open.iter().map(|(key, (sum, count))| format!("{}@-1={sum}/{count} Early", (b'a' + key) as char)));
+        prop_assert_eq!(found.out, expected);
+    }
+}
+
+#[test]
+fn a_record_within_the_lateness_gives_a_further_pane_and_one_after_it_is_late() {
+    let records = [(0, 10, 1), (0, 190, 2), (0, 20, 4), (0, 200, 8), (0, 400, 16), (0, 30, 32)];
+    let found = run(tumbling(60), &records, &[], None);
+    assert_eq!(found.late, [32]);
+    assert_eq!(
+        found.out,
+        ["a@0=1/1 Closed", "a@0=5/2 Late", "a@100=2/1 Closed", "a@200=8/1 Closed", "a@400=16/1 Closed"]
+    );
+}
+
+#[test]
+fn a_fault_leaves_every_group_as_it_was() {
+    for windowing in [Windowing::None, tumbling(0), Windowing::Count(2)] {
+        let mut aggregate = Aggregate::new(rules(windowing), BEGIN, std::iter::empty());
+        let mut fake = Fake::default();
+        aggregate.fold(BEGIN, &batch(&[(0, 1, 5)]), &mut fake, &mut Outcome::default()).unwrap();
+        aggregate.take_changes();
+        let poison = Batch::of_values(["7", "8", "fault"].iter().collect())
+            .with_keys(["a", "b", "a"].iter().collect())
+            .and_then(|batch| batch.with_timestamps(vec![900, 900, 900]))
+            .unwrap();
+        let mut outcome = Outcome::default();
+        aggregate.fold(BEGIN, &poison, &mut fake, &mut outcome).unwrap_err();
+        assert_eq!((outcome, aggregate.len()), (Outcome::default(), 1));
+        let mut closed = Outcome::default();
+        aggregate.close(BEGIN, &mut fake, &mut closed).unwrap();
+        assert!(values(&closed)[0].contains("=5/1 Early"), "{:?}", values(&closed));
+        assert_eq!(closed.outputs[0].batch.timestamps().unwrap(), [if windowing == tumbling(0) { 99 } else { 1 }]);
+    }
+}
+
+#[test]
+fn what_a_drain_puts_out_is_marked_incomplete() {
+    let mut aggregate = Aggregate::new(rules(tumbling(0)), BEGIN, std::iter::empty());
+    let (mut fake, mut outcome) = (Fake::default(), Outcome::default());
+    aggregate.fold(BEGIN, &batch(&[(0, 1, 5)]), &mut fake, &mut outcome).unwrap();
+    aggregate.close(BEGIN, &mut fake, &mut outcome).unwrap();
+    assert_eq!(values(&outcome), ["a@0=5/1 Early"]);
+    let headers = outcome.outputs[0].batch.headers().unwrap().get(0).unwrap().to_vec();
+    assert_eq!(crate::batch::Headers::new(&headers).collect::<Vec<_>>(), [INCOMPLETE]);
+    assert!(aggregate.is_empty());
+}

@@ -1,0 +1,278 @@
+//! A stage at work: takes what comes in, in one order; has it done by its workers; sends on what it comes to.
+//!
+//! Owns the loop that drives intake, workers, turns and outlet. A stage with one worker does the work on the thread of
+//! its conductor; with several, filters and maps deal out whole batches in turn, and aggregates divide each batch by
+//! key. Invariant: the changes of an epoch are handed over before its barrier is sent on.
+
+use std::{sync::Arc, time::Instant};
+
+use super::{
+    Item,
+    failure::Failure,
+    intake::{Intake, Taken},
+    lane::{Fill, Freight, Gone, Inbox, Lane, Sender},
+    outlet::{Control, Outlet},
+    prepare::Wants,
+    table::{Change, owner},
+    tally::Tally,
+    turns::{Turn, Turns},
+    worker::{Done, Spec, Work, Worker},
+};
+use crate::{
+    batch::{Batch, Column},
+    epoch::Epoch,
+    plugin::Kind,
+    time::Mark,
+};
+
+/// Turns under way for each worker: one in hand and one waiting, so that no worker idles while its result is sent on.
+const TURNS: usize = 2;
+
+/// What a stage hands over when a barrier passes it.
+#[derive(Debug)]
+pub struct Handed {
+    /// The epoch that ends.
+    pub epoch: Epoch,
+    /// Groups that changed in it.
+    pub changes: Vec<Change>,
+    /// What became of all records so far.
+    pub tally: Tally,
+    /// The watermark.
+    pub watermark: i64,
+    /// Records received so far, of each input.
+    pub received: Vec<u64>,
+    /// Records sent so far, of each edge.
+    pub sent: Vec<u64>,
+}
+
+/// Where a stage hands over to.
+pub type Report = Box<dyn FnMut(Handed) -> Result<(), Gone> + Send>;
+
+/// Who does the work.
+pub enum Crew {
+    /// The conductor itself.
+    Alone(Box<Worker>),
+    /// Workers on threads of their own, whose answers come on the lanes behind the inputs.
+    Many {
+        /// Their inboxes.
+        tasks: Vec<Sender<Task>>,
+        /// What a batch needs before it can be divided by key; of an aggregate only.
+        divide: Option<Wants>,
+        /// Whose turn it is.
+        next: usize,
+    },
+}
+
+/// Work on its way to a worker.
+#[derive(Debug)]
+pub struct Task(pub Work);
+
+impl Freight for Task {
+    /// The turns bound what is under way.
+    fn load(&self) -> Option<Fill> {
+        None
+    }
+
+    fn is_replaced_by(&self, _: &Self) -> bool {
+        false
+    }
+}
+
+/// A stage at work.
+pub struct Conductor {
+    /// What the stage is.
+    pub spec: Arc<Spec>,
+    /// Its lanes: first the inputs, then the answers of its workers.
+    pub inbox: Inbox,
+    /// Alignment of the inputs.
+    pub intake: Intake,
+    /// Who does the work.
+    pub crew: Crew,
+    /// Where outputs go.
+    pub outlet: Outlet,
+    /// Where changes are handed over.
+    pub report: Report,
+    /// What became of records up to the last commit.
+    pub tally: Tally,
+    /// Records received up to the last commit, of each input.
+    pub received: Vec<u64>,
+}
+
+enum Next {
+    Taken(Taken),
+    Done(Box<Done>),
+}
+
+impl Conductor {
+    /// Works until all inputs are over. Blocks the thread.
+    ///
+    /// # Errors
+    /// What ended the stage early.
+    pub fn run(mut self) -> Result<(), Failure> {
+        let mut turns = Turns::default();
+        let workers = match &self.crew {
+            Crew::Alone(_) => 1,
+            Crew::Many { tasks, .. } => tasks.len(),
+        };
+        let mut is_over = false;
+        while !(is_over && turns.is_empty()) {
+            let may_begin = !is_over && turns.len() < workers * TURNS;
+            let (intake, inputs) = (&mut self.intake, self.received.len());
+            let next = self.inbox.wait_blocking(|lanes| {
+                answer(lanes, inputs).or_else(|| may_begin.then(|| intake.take(lanes)).flatten().map(Next::Taken))
+            })?;
+            match next {
+                Next::Taken(Taken::Over) => is_over = true,
+                Next::Taken(taken) => self.begin(taken, &mut turns)?,
+                Next::Done(done) => turns.done(done.worker, done.result?, done.changes),
+            }
+            while let Some(turn) = turns.next() {
+                self.emit(turn)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn begin(&mut self, taken: Taken, turns: &mut Turns<Control>) -> Result<(), Failure> {
+        match taken {
+            Taken::Batch(input, batch) => {
+                if let Some(count) = self.received.get_mut(input) {
+                    *count += batch.len() as u64;
+                }
+                self.begin_batch(input, batch, turns)
+            }
+            Taken::Mark(Mark::At(time)) => self.begin_all(|| Work::Advance(time), Control::Mark(Mark::At(time)), turns),
+            Taken::Mark(Mark::Idle) => {
+                turns.begin([], Some(Control::Mark(Mark::Idle)));
+                Ok(())
+            }
+            Taken::Barrier(epoch) => self.begin_all(|| Work::Barrier, Control::Barrier(epoch), turns),
+            Taken::Close => self.begin_all(|| Work::Close, Control::Close, turns),
+            Taken::Over => Ok(()),
+        }
+    }
+
+    fn begin_batch(&mut self, input: usize, batch: Batch, turns: &mut Turns<Control>) -> Result<(), Failure> {
+        match &mut self.crew {
+            Crew::Alone(worker) => {
+                let outcome = worker.work(Work::Batch(input, batch))?;
+                turns.begin([0], None);
+                turns.done(0, outcome, Vec::new());
+            }
+            Crew::Many { tasks, divide: None, next } => {
+                turns.begin([*next], None);
+                if let Some(worker) = tasks.get(*next) {
+                    worker.send_blocking(Task(Work::Batch(input, batch)))?;
+                }
+                *next = (*next + 1) % tasks.len();
+            }
+            Crew::Many { tasks, divide: Some(wants), .. } => {
+                let batch = wants.prepare(input, batch);
+                let blank = Column::blank(batch.len());
+                let keys = batch.keys().unwrap_or(&blank);
+                let workers = tasks.len();
+                let mut shares = batch.partition(workers, |row| owner(keys.get(row).unwrap_or_default(), workers));
+                turns.begin(
+                    (0..workers).filter(|worker| shares.get(*worker).is_some_and(|(_, share)| !share.is_empty())),
+                    None,
+                );
+                for (worker, (rows, share)) in
+                    tasks.iter().zip(shares.drain(..)).filter(|(_, (_, share))| !share.is_empty())
+                {
+                    worker.send_blocking(Task(Work::Share(input, share, rows)))?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Work for every worker. Filters and maps need a barrier or a mark only as a place in the order.
+    fn begin_all(
+        &mut self,
+        work: impl Fn() -> Work,
+        control: Control,
+        turns: &mut Turns<Control>,
+    ) -> Result<(), Failure> {
+        match &mut self.crew {
+            Crew::Alone(worker) => {
+                let outcome = worker.work(work())?;
+                turns.begin([0], Some(control));
+                turns.done(
+                    0,
+                    outcome,
+                    if matches!(control, Control::Barrier(_)) { worker.take_changes() } else { Vec::new() },
+                );
+            }
+            Crew::Many { tasks, .. } => {
+                turns.begin(0..tasks.len(), Some(control));
+                for worker in tasks {
+                    worker.send_blocking(Task(work()))?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn emit(&mut self, turn: Turn<Control>) -> Result<(), Failure> {
+        let since = Instant::now();
+        for output in &turn.outcome.outputs {
+            self.outlet.send_blocking(output.port, &output.batch)?;
+        }
+        self.spec.meter.blocked(since.elapsed().as_nanos() as u64);
+        self.spec.meter.count(&turn.outcome.tally);
+        self.tally.add(&turn.outcome.tally);
+        let Some(control) = turn.control else { return Ok(()) };
+        if let Control::Barrier(epoch) = control {
+            (self.report)(Handed {
+                epoch,
+                changes: turn.changes,
+                tally: self.tally,
+                watermark: self.intake.watermark(),
+                received: self.received.clone(),
+                sent: self.outlet.sent(),
+            })?;
+        }
+        Ok(self.outlet.control(control)?)
+    }
+}
+
+fn answer(lanes: &mut [Lane<Item>], inputs: usize) -> Option<Next> {
+    lanes.get_mut(inputs..)?.iter_mut().find_map(|lane| match lane.pop() {
+        Some(Item::Done(done)) => Some(Next::Done(done)),
+        _ => None,
+    })
+}
+
+/// A worker of several, on its own thread: does what it is given until there is no more.
+///
+/// # Errors
+/// What it could not do; the conductor has been told.
+pub fn work(mut worker: Worker, number: usize, inbox: &Inbox<Task>, answers: &Sender) -> Result<(), Failure> {
+    enum Next {
+        Task(Work),
+        Over,
+    }
+    loop {
+        let next = inbox.wait_blocking(|lanes| {
+            let lane = lanes.first_mut()?;
+            match lane.pop() {
+                Some(Task(work)) => Some(Next::Task(work)),
+                None => lane.is_over().then_some(Next::Over),
+            }
+        })?;
+        let Next::Task(task) = next else { return Ok(()) };
+        let is_barrier = matches!(task, Work::Barrier);
+        let result = worker.work(task);
+        let changes = if is_barrier { worker.take_changes() } else { Vec::new() };
+        let is_failed = result.is_err();
+        answers.send_blocking(Item::Done(Box::new(Done { worker: number, result, changes })))?;
+        if is_failed {
+            return Ok(());
+        }
+    }
+}
+
+/// Whether a stage of this kind divides batches by key among its workers.
+pub fn divides(kind: Kind) -> bool {
+    kind == Kind::Aggregate
+}

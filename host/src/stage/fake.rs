@@ -1,0 +1,162 @@
+//! A plugin in native Rust behind the face of the wasm ones, for tests of what the host makes of its answers.
+//!
+//! Values are decimal numbers. As a filter it keeps even ones; as a map it puts out `n` and `n + 1000`, to the main
+//! output and the first side output, and nothing for multiples of 10; as an aggregate it sums, and counts what it
+//! summed. The value `refuse` is refused, `fault` is a fault, `panic` a panic of the host's own code.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
+use super::worker::Maker;
+use crate::{
+    batch::{Batch, Column, ColumnBuilder},
+    plugin::{
+        Accumulated, Effects, Fault, FaultKind, Finished, Groups, Instance, Mapped, Occasion, Produced, Refusals,
+        Selection, Usage,
+    },
+};
+
+/// A fake; `panics` is disarmed by the panic it causes, so that a restarted pipeline gets on.
+#[derive(Clone, Default)]
+pub(crate) struct Fake {
+    pub(crate) panics: Arc<AtomicBool>,
+}
+
+impl Maker for Fake {
+    fn make(&self) -> Result<Box<dyn Instance>, Box<Fault>> {
+        Ok(Box::new(self.clone()))
+    }
+}
+
+enum Seen {
+    Number(u64),
+    Refused,
+}
+
+impl Fake {
+    fn see(&self, input: &Batch) -> Result<Vec<Seen>, Box<Fault>> {
+        let mut seen = Vec::new();
+        for (at, value) in (0u32..).zip(input.values().iter()) {
+            seen.push(match value {
+                b"refuse" => Seen::Refused,
+                b"fault" => return Err(Box::new(fault(at))),
+                b"panic" => {
+                    assert!(!self.panics.swap(false, Ordering::Relaxed), "the host's own code panics");
+                    Seen::Number(0)
+                }
+                number => Seen::Number(std::str::from_utf8(number).unwrap().parse().unwrap()),
+            });
+        }
+        Ok(seen)
+    }
+}
+
+fn fault(at: u32) -> Fault {
+    Fault {
+        kind: FaultKind::Trap,
+        message: "told to".to_owned(),
+        at: Some(at),
+        place: None,
+        backtrace: Vec::new(),
+        stderr: String::new(),
+        fuel: 7,
+    }
+}
+
+fn refused(seen: &[Seen]) -> Refusals {
+    let at: Vec<u32> = (0u32..).zip(seen).filter(|(_, one)| matches!(one, Seen::Refused)).map(|(at, _)| at).collect();
+    Refusals { reasons: Column::repeat(b"told to", at.len()), at }
+}
+
+fn state(sum: u64, count: u64) -> [u8; 16] {
+    let mut state = [0; 16];
+    state[..8].copy_from_slice(&sum.to_le_bytes());
+    state[8..].copy_from_slice(&count.to_le_bytes());
+    state
+}
+
+fn parts(state: &[u8]) -> (u64, u64) {
+    if state.is_empty() {
+        return (0, 0);
+    }
+    (u64::from_le_bytes(state[..8].try_into().unwrap()), u64::from_le_bytes(state[8..].try_into().unwrap()))
+}
+
+impl Instance for Fake {
+    fn filter(&mut self, _: i64, input: &Batch) -> Result<Selection, Box<Fault>> {
+        let seen = self.see(input)?;
+        let keep = (0u32..).zip(&seen).filter(|(_, one)| matches!(one, Seen::Number(n) if n % 2 == 0)).map(|(at, _)| at);
+        Ok(Selection { keep: keep.collect(), refused: refused(&seen) })
+    }
+
+    fn map(&mut self, _: i64, input: &Batch) -> Result<Mapped, Box<Fault>> {
+        let seen = self.see(input)?;
+        let (mut values, mut origins, mut ports) = (ColumnBuilder::default(), Vec::new(), Vec::new());
+        for (at, one) in (0u32..).zip(&seen) {
+            if let Seen::Number(n) = one
+                && n % 10 != 0
+            {
+                for (port, n) in [(0, *n), (1, n + 1000)] {
+                    values.push(n.to_string().as_bytes());
+                    origins.push(at);
+                    ports.push(port);
+                }
+            }
+        }
+        let produced = Produced {
+            len: origins.len(),
+            values: Some(values.finish()),
+            origins: Some(origins),
+            ports: Some(ports),
+            ..Produced::default()
+        };
+        Ok(Mapped { produced, refused: refused(&seen) })
+    }
+
+    fn accumulate(&mut self, _: i64, groups: &Groups, group_of: &[u32], input: &Batch) -> Result<Accumulated, Box<Fault>> {
+        let seen = self.see(input)?;
+        let mut states: Vec<(u64, u64)> = groups.states.iter().map(parts).collect();
+        for (one, group) in seen.iter().zip(group_of) {
+            if let Seen::Number(n) = one {
+                states[*group as usize].0 += n;
+                states[*group as usize].1 += 1;
+            }
+        }
+        let blank_or = |(sum, count): &(u64, u64)| if *count == 0 { Vec::new() } else { state(*sum, *count).to_vec() };
+        Ok(Accumulated { states: states.iter().map(blank_or).collect(), produced: None, refused: refused(&seen) })
+    }
+
+    fn merge(&mut self, _: i64, states: &Column, parts_of: &[u32], ends: &[u32]) -> Result<Column, Box<Fault>> {
+        let mut start = 0;
+        let merged = ends.iter().map(|&end| {
+            let of = &parts_of[start..end as usize];
+            start = end as usize;
+            let (sum, count) = of.iter().map(|&i| parts(states.get(i as usize).unwrap())).fold((0, 0), |a, b| (a.0 + b.0, a.1 + b.1));
+            state(sum, count)
+        });
+        Ok(merged.collect())
+    }
+
+    fn finish(&mut self, _: i64, groups: &Groups, why: Occasion) -> Result<Finished, Box<Fault>> {
+        let all = Vec::new();
+        let windows = groups.windows.as_ref().unwrap_or(&all);
+        let values = groups.states.iter().zip(groups.keys.iter()).enumerate().map(|(i, (state, key))| {
+            let (sum, count) = parts(state);
+            let start = windows.get(i).map_or(-1, |window| window.start);
+            format!("{}@{start}={sum}/{count} {why:?}", String::from_utf8_lossy(key))
+        });
+        let values: Column = values.collect();
+        let produced = Produced { len: values.len(), values: Some(values), ..Produced::default() };
+        Ok(Finished { produced, refused: Refusals::default() })
+    }
+
+    fn usage(&self) -> Usage {
+        Usage::default()
+    }
+
+    fn take_effects(&mut self) -> Effects {
+        Effects::default()
+    }
+}
