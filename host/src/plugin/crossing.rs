@@ -15,6 +15,7 @@ pub(super) struct Wanted {
     keys: bool,
     timestamps: bool,
     headers: bool,
+    windows: bool,
     more: Vec<Arc<str>>,
     pub(super) outputs: usize,
 }
@@ -26,6 +27,7 @@ impl Wanted {
             keys: false,
             timestamps: false,
             headers: false,
+            windows: false,
             more: Vec::new(),
             outputs: described.outputs(config).len(),
         };
@@ -34,6 +36,7 @@ impl Wanted {
                 "keys" => wanted.keys = true,
                 "timestamps" => wanted.timestamps = true,
                 "headers" => wanted.headers = true,
+                "windows" => wanted.windows = true,
                 _ => wanted.more.push(name.clone()),
             }
         }
@@ -58,6 +61,6 @@ impl Wanted {
 
     pub(super) fn groups<'a>(&self, groups: &'a Groups, windows: Option<&'a [WindowIn]>) -> GroupsIn<'a> {
         let keys = self.keys.then(|| ColumnIn::from(&groups.keys));
-        GroupsIn { states: (&groups.states).into(), keys, windows }
+        GroupsIn { states: (&groups.states).into(), keys, windows: windows.filter(|_| self.windows) }
     }
 }

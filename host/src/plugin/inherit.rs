@@ -25,7 +25,7 @@ impl Produced {
         let mixed = |own: Column, theirs: Option<&Column>, bit: u8| {
             if inherits(bit) { mix(&own, theirs, &bits, bit) } else { own }
         };
-        if inherits(INHERITS_VALUE) && self.values.is_some() {
+        if inherits(INHERITS_VALUE) && (self.values.is_some() || self.nulls.is_some()) {
             // An inherited value that is none stays none.
             let nulls = origins.named(NULL);
             self.nulls = match (self.nulls, nulls) {

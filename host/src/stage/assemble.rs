@@ -21,19 +21,13 @@ use crate::{
 pub fn assemble(
     stage: &str,
     origins: &Batch,
-    produced: Produced,
+    mut produced: Produced,
     rank: Option<&dyn Fn(u32) -> Rank>,
     outcome: &mut Outcome,
 ) -> u64 {
     let len = produced.len;
-    let all: Vec<u32>;
-    let from: &[u32] = match &produced.origins {
-        Some(from) => from,
-        None => {
-            all = (0..len as u32).collect();
-            &all
-        }
-    };
+    let from = produced.origins.take().unwrap_or_else(|| (0..len as u32).collect());
+    let from = from.as_slice();
     let distinct = from.chunk_by(|a, b| a == b).count() as u64;
     outcome.tally.produced += len as u64;
     let is_one_to_one = len == origins.len() && distinct as usize == len;
