@@ -15,6 +15,7 @@ mod fault;
 mod fresh;
 mod guest;
 mod host;
+mod inherit;
 mod inspect;
 mod instance;
 mod limits;
@@ -29,6 +30,7 @@ mod tests;
 pub use cache::Cache;
 pub use describe::Described;
 pub use engine::Engine;
+pub use inherit::{INHERITS_HEADERS, INHERITS_KEY, INHERITS_TIME, INHERITS_VALUE};
 pub use instance::WasmInstance;
 pub use limits::Limits;
 pub use load::{LoadError, Plugin};
@@ -78,20 +80,6 @@ pub struct Selection {
     pub refused: Refusals,
 }
 
-/// The bits of [`Produced::inherit`]: a plugin some of whose outputs set a column and some do not says so by them.
-pub mod inherit {
-    /// Name of the column in a reply.
-    pub const COLUMN: &str = "inherit";
-    /// The value, and whether there is one.
-    pub const VALUE: u8 = 1;
-    /// The key.
-    pub const KEY: u8 = 2;
-    /// Event time.
-    pub const TIME: u8 = 4;
-    /// The headers.
-    pub const HEADERS: u8 = 8;
-}
-
 /// Records that a call put out. Columns absent are inherited from each output's origin.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Produced {
@@ -107,7 +95,8 @@ pub struct Produced {
     pub headers: Option<Column>,
     /// One byte each, 1 = a tombstone.
     pub nulls: Option<Column>,
-    /// One byte each: which columns of this output are its origin's after all, a sum of [`inherit`]'s bits. Absent: none.
+    /// One byte each: which of the columns above this output inherits although they are present, as
+    /// [`INHERITS_VALUE`] and its neighbours added together; [`Produced::over`] fills it in.
     pub inherit: Option<Column>,
     /// Input position that each output came from, never falling. Absent: one output for each input, in order.
     pub origins: Option<Vec<u32>>,

@@ -20,9 +20,11 @@
       (drop (memory.grow (i32.const 640)))
       (call $lookup (i32.const 1024) (i32.const 8) (i32.const 0) (i32.const 0) (i32.const 65536) (i32.const 0x800000) (i32.const 600))))
   (if (i32.eq (local.get $which) (i32.const 103))
-    (then (call $panicked (i32.const 1) (i32.const -1) (i32.const 65536) (i32.const 65536) (i32.const 65536) (i32.const 65536))))
+    (then
+      (memory.fill (i32.const 98304) (i32.const 65) (i32.const 32768))
+      (call $panicked (i32.const 1) (i32.const -1) (i32.const 98304) (i32.const 32768) (i32.const 98304) (i32.const 32768))))
   (if (i32.eq (local.get $which) (i32.const 104))
-    (then (call $count (i32.const 65536) (i32.const 65536) (i64.const 1))))
+    (then (call $count (i32.const 1024) (i32.const 300) (i64.const 1))))
   (if (i32.eq (local.get $which) (i32.const 105))
     (then (drop (call $random_get (i32.const 65536) (i32.const 0x1000000)))))
   (call $keep_all (local.get $batch)))

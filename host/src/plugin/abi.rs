@@ -22,9 +22,11 @@ impl<'a> From<&'a Column> for ColumnIn<'a> {
     }
 }
 
-impl ColumnIn<'_> {
-    /// A column of no items.
-    pub(super) const NONE: Self = Self { data: &[], ends: &[] };
+impl<'a> ColumnIn<'a> {
+    /// The first `len` items of a column of empty ones.
+    pub(super) fn blank(blank: &'a Column, len: usize) -> Self {
+        Self { data: &[], ends: blank.ends().get(..len).unwrap_or_default() }
+    }
 
     /// Bytes that cross with it.
     pub(super) fn bytes(&self) -> usize {

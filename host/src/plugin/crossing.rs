@@ -7,14 +7,15 @@ use std::sync::Arc;
 
 use super::abi::{BatchIn, ColumnIn, GroupsIn, NamedIn, WindowIn};
 use super::{Described, Groups};
-use crate::batch::Batch;
+use crate::batch::{Batch, Column};
 
 /// What of a batch crosses into the plugin.
 pub(super) struct Wanted {
-    values: bool,
+    pub(super) values: bool,
     keys: bool,
     timestamps: bool,
     headers: bool,
+    windows: bool,
     more: Vec<Arc<str>>,
     pub(super) outputs: usize,
 }
@@ -26,6 +27,7 @@ impl Wanted {
             keys: false,
             timestamps: false,
             headers: false,
+            windows: false,
             more: Vec::new(),
             outputs: described.outputs(config).len(),
         };
@@ -34,6 +36,7 @@ impl Wanted {
                 "keys" => wanted.keys = true,
                 "timestamps" => wanted.timestamps = true,
                 "headers" => wanted.headers = true,
+                "windows" => wanted.windows = true,
                 _ => wanted.more.push(name.clone()),
             }
         }
@@ -45,9 +48,10 @@ impl Wanted {
         named.map(|(name, items)| NamedIn { name, items: items.into() }).collect()
     }
 
-    pub(super) fn batch<'a>(&self, batch: &'a Batch, more: &'a [NamedIn<'a>]) -> BatchIn<'a> {
+    /// `blank` stands for the payloads of a plugin that does not want them: it still learns how many there are.
+    pub(super) fn batch<'a>(&self, batch: &'a Batch, blank: &'a Column, more: &'a [NamedIn<'a>]) -> BatchIn<'a> {
         BatchIn {
-            values: if self.values { batch.values().into() } else { ColumnIn::NONE },
+            values: if self.values { batch.values().into() } else { ColumnIn::blank(blank, batch.len()) },
             keys: batch.keys().filter(|_| self.keys).map(ColumnIn::from),
             timestamps: batch.timestamps().filter(|_| self.timestamps),
             headers: batch.headers().filter(|_| self.headers).map(ColumnIn::from),
@@ -57,6 +61,6 @@ impl Wanted {
 
     pub(super) fn groups<'a>(&self, groups: &'a Groups, windows: Option<&'a [WindowIn]>) -> GroupsIn<'a> {
         let keys = self.keys.then(|| ColumnIn::from(&groups.keys));
-        GroupsIn { states: (&groups.states).into(), keys, windows }
+        GroupsIn { states: (&groups.states).into(), keys, windows: windows.filter(|_| self.windows) }
     }
 }

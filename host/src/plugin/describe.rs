@@ -25,7 +25,8 @@ pub struct Described {
     /// Whether it wants the payloads.
     #[serde(default = "yes")]
     pub values: bool,
-    /// Columns wanted beside the payloads: `keys`, `timestamps`, `headers`, or the name of a further column.
+    /// Columns wanted beside the payloads: `keys` (also of groups), `timestamps`, `headers`, `windows` (of groups), or
+    /// the name of a further column.
     #[serde(default)]
     pub needs: Vec<Arc<str>>,
     /// Names of the side outputs; output `i + 1` of a reply is `outputs[i]`.

@@ -92,12 +92,18 @@ fn classify(error: &wasmtime::Error, guest: &Guest) -> Misdeed {
         return misdeed(FaultKind::MemoryLimit, denied.clone());
     }
     match error.downcast_ref::<Trap>() {
-        Some(trap) if is_bad_reply(*trap) => misdeed(FaultKind::BadReply, trap.to_string()),
-        Some(trap) => misdeed(FaultKind::Trap, trap.to_string()),
+        Some(trap) if is_bad_reply(*trap) => misdeed(FaultKind::BadReply, words(*trap)),
+        Some(trap) => misdeed(FaultKind::Trap, words(*trap)),
         // What is left are answers that are not even of the contract's types: strings that are not UTF-8, lists
         // outside the memory.
         None => misdeed(FaultKind::BadReply, cause),
     }
+}
+
+/// What the trap was, without the words that every trap begins with.
+fn words(trap: Trap) -> String {
+    let text = trap.to_string();
+    text.strip_prefix("wasm trap: ").map(str::to_owned).unwrap_or(text)
 }
 
 fn is_bad_reply(trap: Trap) -> bool {
@@ -115,16 +121,17 @@ fn backtrace(error: &wasmtime::Error) -> Vec<String> {
     let Some(trace) = error.downcast_ref::<WasmBacktrace>() else { return Vec::new() };
     let mut lines = Vec::new();
     for frame in trace.frames() {
+        let function = frame.func_name().map(|name| format!("{:#}", rustc_demangle::demangle(name)));
         // One frame of code may be several of source, inlined into one another; without line tables it is one.
         for symbol in frame.symbols() {
-            let name = symbol.name().or(frame.func_name()).unwrap_or("?");
+            let name = symbol.name().or(function.as_deref()).unwrap_or("?");
             lines.push(match (symbol.file(), symbol.line()) {
                 (Some(file), Some(line)) => format!("{name} at {file}:{line}"),
                 _ => name.to_owned(),
             });
         }
         if frame.symbols().is_empty() {
-            lines.push(frame.func_name().map_or_else(|| format!("function {}", frame.func_index()), str::to_owned));
+            lines.push(function.unwrap_or_else(|| format!("function {}", frame.func_index())));
         }
         if lines.len() > FRAMES {
             lines.truncate(FRAMES);

@@ -26,6 +26,8 @@ pub struct WasmInstance {
     store: Store<Guest>,
     calls: Calls,
     wanted: Arc<Wanted>,
+    /// Empty items, as many as the largest batch had records.
+    blank: Column,
     limits: Limits,
     usage: Usage,
     /// A call has faulted; what the plugin's memory holds since is anybody's guess.
@@ -41,11 +43,19 @@ struct Terms {
 
 impl WasmInstance {
     pub(super) fn new(store: Store<Guest>, calls: Calls, wanted: Arc<Wanted>, limits: Limits) -> Self {
-        Self { store, calls, wanted, limits, usage: Usage::default(), over: false }
+        Self { store, calls, wanted, blank: Column::default(), limits, usage: Usage::default(), over: false }
     }
 
     fn terms(&self, now: i64, items: usize, bytes: usize) -> Terms {
         Terms { now, fuel: self.limits.fuel(items, bytes) }
+    }
+
+    /// At least `len` empty items for a plugin that wants no payloads, none for others.
+    fn blank(&mut self, len: usize) -> Column {
+        if !self.wanted.values && self.blank.len() < len {
+            self.blank = Column::blank(len);
+        }
+        self.blank.clone()
     }
 
     fn expected(&self, inputs: usize) -> Expected {
@@ -106,7 +116,8 @@ impl Instance for WasmInstance {
         let Calls::Filter(filter) = self.calls else { return Err(self.refused("the plugin is no filter")) };
         let (wanted, expected) = (Arc::clone(&self.wanted), self.expected(input.len()));
         let more = wanted.named(input);
-        let batch = wanted.batch(input, &more);
+        let blank = self.blank(input.len());
+        let batch = wanted.batch(input, &blank, &more);
         let terms = self.terms(now, input.len(), batch.bytes());
         self.call(filter, terms, (batch,), |answer| reply::selection(expected, answer))
     }
@@ -115,7 +126,8 @@ impl Instance for WasmInstance {
         let Calls::Map(transform) = self.calls else { return Err(self.refused("the plugin is no map")) };
         let (wanted, expected) = (Arc::clone(&self.wanted), self.expected(input.len()));
         let more = wanted.named(input);
-        let batch = wanted.batch(input, &more);
+        let blank = self.blank(input.len());
+        let batch = wanted.batch(input, &blank, &more);
         let terms = self.terms(now, input.len(), batch.bytes());
         self.call(transform, terms, (batch,), |answer| reply::mapped(expected, answer))
     }
@@ -135,7 +147,8 @@ impl Instance for WasmInstance {
         let windows = windows(groups);
         let lent = wanted.groups(groups, windows.as_deref());
         let more = wanted.named(input);
-        let batch = wanted.batch(input, &more);
+        let blank = self.blank(input.len());
+        let batch = wanted.batch(input, &blank, &more);
         let bytes = lent.bytes() + group_of.len() * 4 + batch.bytes();
         let terms = self.terms(now, input.len() + count, bytes);
         let check = |answer| reply::accumulated(expected, count, limit, answer);

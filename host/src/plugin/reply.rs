@@ -8,8 +8,14 @@ use bytes::Bytes;
 
 use super::abi::{AccumulatedOut, BatchOut, ColumnOut, ProducedAndRefused, ProducedOut, RefusalsOut, SelectionOut};
 use super::fault::Misdeed;
-use super::{Accumulated, Finished, Mapped, Produced, Refusals, Selection, inherit};
+use super::{
+    Accumulated, Finished, INHERITS_HEADERS, INHERITS_KEY, INHERITS_TIME, INHERITS_VALUE, Mapped, Produced, Refusals,
+    Selection,
+};
 use crate::batch::{Column, Headers, NULL};
+
+/// Name of the column that says what single outputs inherit.
+const INHERIT: &str = "inherit";
 
 /// What an answer is checked against.
 #[derive(Clone, Copy, Debug)]
@@ -100,38 +106,27 @@ fn produced(expected: Expected, answer: ProducedOut, refused: &Refusals) -> Resu
     }
     let (mut nulls, mut inherit) = (None, None);
     for named in more {
-        let (into, highest) = match named.name.as_str() {
+        let (place, most) = match named.name.as_str() {
             NULL => (&mut nulls, 1),
-            inherit::COLUMN => (&mut inherit, inherit::VALUE | inherit::KEY | inherit::TIME | inherit::HEADERS),
-            other => {
-                let name: String = other.chars().take(64).collect();
-                return Err(Misdeed::reply(format!("a column {name:?}, of which the host takes none")));
+            INHERIT => (&mut inherit, INHERITS_VALUE | INHERITS_KEY | INHERITS_TIME | INHERITS_HEADERS),
+            _ => {
+                let name: String = named.name.chars().take(64).collect();
+                return Err(Misdeed::reply(format!("a column {name:?}, of which the host knows nothing")));
             }
         };
-        if into.is_some() {
+        let bytes = column(&named.name, len, named.items)?;
+        if let Some(at) = bytes.iter().position(|item| !matches!(item, [byte] if *byte <= most)) {
+            return Err(Misdeed::reply(format!(
+                "item {at} of the column {:?} is not one byte up to {most}",
+                named.name
+            )));
+        }
+        if place.replace(bytes).is_some() {
             return Err(Misdeed::reply(format!("two columns {:?}", named.name)));
         }
-        *into = Some(flags(&named.name, highest, column(&named.name, len, named.items)?)?);
     }
-    Ok(Produced {
-        len,
-        values,
-        keys,
-        timestamps,
-        headers,
-        nulls,
-        inherit,
-        origins: answer.origins,
-        ports: answer.ports,
-    })
-}
-
-/// A column of one byte for each output, none over `highest`.
-fn flags(name: &str, highest: u8, column: Column) -> Result<Column, Misdeed> {
-    match column.iter().position(|item| !matches!(item, [flag] if *flag <= highest)) {
-        Some(at) => Err(Misdeed::reply(format!("item {at} of the column {name:?} is not a byte of 0 to {highest}"))),
-        None => Ok(column),
-    }
+    let ProducedOut { origins, ports, .. } = answer;
+    Ok(Produced { len, values, keys, timestamps, headers, nulls, inherit, origins, ports })
 }
 
 fn refusals(inputs: usize, answer: RefusalsOut) -> Result<Refusals, Misdeed> {

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     batch::{Batch, Column, FIELD, ID, INPUT, NULL},
-    plugin::{Produced, inherit},
+    plugin::Produced,
 };
 
 /// Adds the outputs of a call to `outcome`: `origins` are the records (or groups) they came from; `rank` says where
@@ -21,27 +21,18 @@ use crate::{
 pub fn assemble(
     stage: &str,
     origins: &Batch,
-    produced: Produced,
+    mut produced: Produced,
     rank: Option<&dyn Fn(u32) -> Rank>,
     outcome: &mut Outcome,
 ) -> u64 {
-    let mut produced = produced;
     let len = produced.len;
-    let all: Vec<u32>;
-    let from: &[u32] = match &produced.origins {
-        Some(from) => from,
-        None => {
-            all = (0..len as u32).collect();
-            &all
-        }
-    };
+    let from = produced.origins.take().unwrap_or_else(|| (0..len as u32).collect());
+    let from = from.as_slice();
     let distinct = from.chunk_by(|a, b| a == b).count() as u64;
     outcome.tally.produced += len as u64;
     let is_one_to_one = len == origins.len() && distinct as usize == len;
     let inherited = if is_one_to_one { origins.clone() } else { origins.gather(from) };
-    if let Some(flags) = produced.inherit.take() {
-        settle(&flags, &inherited, &mut produced);
-    }
+    let produced = produced.over(&inherited);
     let keeps_values = produced.values.is_none();
     let mut batch = inherited.retain_named(|name| name != INPUT && name != ID && (keeps_values || !is_of_value(name)));
     let columns: [(Option<Column>, fn(Batch, Column) -> Result<Batch, crate::batch::Misfit>); 4] = [
@@ -81,37 +72,6 @@ pub fn assemble(
         }
     }
     distinct
-}
-
-/// Puts into the columns that are there what single outputs inherit after all.
-fn settle(flags: &Column, inherited: &Batch, produced: &mut Produced) {
-    let inherits = |at: usize, bit: u8| flags.get(at).is_some_and(|flag| flag.iter().any(|flag| flag & bit != 0));
-    let blend = |bit: u8, given: &Column, theirs: Option<&Column>| -> Column {
-        let of = |at: usize| if inherits(at, bit) { theirs.and_then(|theirs| theirs.get(at)) } else { given.get(at) };
-        (0..given.len()).map(|at| of(at).unwrap_or_default()).collect()
-    };
-    if let Some(values) = &mut produced.values {
-        let theirs = inherited.named(NULL);
-        if produced.nulls.is_some() || theirs.is_some() {
-            let given = produced.nulls.take().unwrap_or_else(|| Column::repeat(&[0], values.len()));
-            produced.nulls =
-                Some(blend(inherit::VALUE, &given, Some(theirs.unwrap_or(&Column::repeat(&[0], given.len())))));
-        }
-        *values = blend(inherit::VALUE, values, Some(inherited.values()));
-    }
-    if let Some(keys) = &mut produced.keys {
-        *keys = blend(inherit::KEY, keys, inherited.keys());
-    }
-    if let Some(headers) = &mut produced.headers {
-        *headers = blend(inherit::HEADERS, headers, inherited.headers());
-    }
-    if let (Some(times), Some(theirs)) = (&mut produced.timestamps, inherited.timestamps()) {
-        for (at, (time, theirs)) in times.iter_mut().zip(theirs).enumerate() {
-            if inherits(at, inherit::TIME) {
-                *time = *theirs;
-            }
-        }
-    }
 }
 
 fn is_of_value(name: &str) -> bool {
@@ -157,25 +117,6 @@ mod tests {
         assert_eq!(outputs[0].batch.values(), &values);
         assert_eq!(outputs[0].batch.keys().unwrap().iter().collect::<Vec<_>>(), [b"1", b"1", b"3"]);
         assert_eq!(outputs[0].batch.timestamps().unwrap(), [1, 1, 3]);
-    }
-
-    #[test]
-    fn an_output_may_inherit_a_column_that_others_set() {
-        let column = |items: &[&str]| -> Option<Column> { Some(items.iter().collect()) };
-        let (_, outputs) = run(Produced {
-            len: 3,
-            values: column(&["A", "", "C"]),
-            keys: column(&["", "K", ""]),
-            timestamps: Some(vec![0, 0, 9]),
-            nulls: Some([[0], [0], [1]].iter().collect()),
-            inherit: Some([[2 | 4], [1 | 4], [2]].iter().collect()),
-            ..Produced::default()
-        });
-        let batch = &outputs[0].batch;
-        assert_eq!(batch.values().iter().collect::<Vec<_>>(), [b"A", b"b", b"C"]);
-        assert_eq!(batch.keys().unwrap().iter().collect::<Vec<_>>(), [b"1", b"K", b"3"]);
-        assert_eq!(batch.timestamps().unwrap(), [1, 2, 9]);
-        assert_eq!(batch.named(NULL).unwrap().iter().collect::<Vec<_>>(), [[0], [0], [1]]);
     }
 
     #[test]
