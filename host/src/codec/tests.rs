@@ -79,7 +79,7 @@ fn decode(kind: Kind, stamp: &Stamp, max: usize, input: &[u8], chunks: &[usize],
         );
         let chunk = *chunks.next().unwrap();
         read = input.len().min(read.saturating_add(chunk));
-        if chunk % 2 == 0 {
+        if chunk.is_multiple_of(2) {
             let progress = serde_json::to_string(&decoder_now.progress()).unwrap();
             decoder_now = decoder(kind, stamp, max);
             decoder_now.restore(serde_json::from_str(&progress).unwrap());
