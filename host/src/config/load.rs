@@ -127,27 +127,8 @@ pub(crate) fn in_order(mut faults: Vec<Diagnostic>) -> Vec<Diagnostic> {
 
 /// Fields of later versions, which a reader of their documentation may try.
 const LATER: &[&str] = &[
-    "ttl",
-    "was",
-    "breaker",
-    "reload",
-    "retry",
-    "guarantee",
-    "dead_letters",
-    "when_full",
-    "session",
-    "sliding",
-    "drift",
-    "tests",
-    "outbox",
-    "journal",
-    "in_flight",
-    "state",
-    "token",
-    "require_digest",
-    "priority",
-    "answer",
-    "probation",
+    "ttl", "was", "breaker", "reload", "retry", "guarantee", "dead_letters", "when_full", "session", "sliding", "drift",
+    "tests", "outbox", "journal", "in_flight", "state", "token", "require_digest", "priority", "answer", "probation",
 ];
 
 pub(crate) fn misfit_told(misfit: &Misfit, written: &Tree, text: &Arc<Text>) -> Diagnostic {

@@ -41,46 +41,34 @@ pub(crate) fn check(pipeline: &Pipeline, tree: &Tree, damaged: IsDamaged<'_>) ->
     rules.range("bytes", pipeline.batch.bytes.0.into(), 1..=1 << 30, " bytes", &pipeline.batch.bytes.span);
     for (name, source) in pipeline.sources.iter() {
         if !damaged(&["sources", &name.value]) {
-            rules.one_kind(
-                "source",
-                name,
-                &[
-                    ("file", source.file.is_some()),
-                    ("stdin", source.stdin.is_some()),
-                    ("http", source.http.is_some()),
-                    ("generate", source.generate.is_some()),
-                    ("host_metrics", source.host_metrics.is_some()),
-                ],
-            );
+            rules.one_kind("source", name, &[
+                ("file", source.file.is_some()),
+                ("stdin", source.stdin.is_some()),
+                ("http", source.http.is_some()),
+                ("generate", source.generate.is_some()),
+                ("host_metrics", source.host_metrics.is_some()),
+            ]);
         }
         rules.source(source);
     }
     for (name, stage) in pipeline.stages.iter() {
         if !damaged(&["stages", &name.value]) {
-            rules.one_kind(
-                "stage",
-                name,
-                &[
-                    ("filter", stage.filter.is_some()),
-                    ("map", stage.map.is_some()),
-                    ("aggregate", stage.aggregate.is_some()),
-                ],
-            );
+            rules.one_kind("stage", name, &[
+                ("filter", stage.filter.is_some()),
+                ("map", stage.map.is_some()),
+                ("aggregate", stage.aggregate.is_some()),
+            ]);
         }
         let written = tree.get("stages").and_then(|stages| stages.get(&name.value));
         rules.stage(stage, written, damaged(&["stages", &name.value, "window"]));
     }
     for (name, sink) in pipeline.sinks.iter() {
         if !damaged(&["sinks", &name.value]) {
-            rules.one_kind(
-                "sink",
-                name,
-                &[
-                    ("file", sink.file.is_some()),
-                    ("stdout", sink.stdout.is_some()),
-                    ("discard", sink.discard.is_some()),
-                ],
-            );
+            rules.one_kind("sink", name, &[
+                ("file", sink.file.is_some()),
+                ("stdout", sink.stdout.is_some()),
+                ("discard", sink.discard.is_some()),
+            ]);
         }
         if let (Some(encode), Some(_)) = (&sink.encode, &sink.discard) {
             rules.no_effect("`encode` of a sink that discards", &encode.span);
