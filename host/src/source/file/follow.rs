@@ -4,8 +4,9 @@
 //! one path are read in the order in which they were written, each once, whatever its file was renamed or copied to.
 
 use std::{
+    fs::File,
     io,
-    path::PathBuf,
+    path::{Path, PathBuf},
     time::{Duration, SystemTime},
 };
 
@@ -16,7 +17,7 @@ use tokio::time::Instant;
 use super::{
     pattern::{Born, Seen, siblings},
     round::{Round, Visit},
-    tail::{KNOWN, Tail, begins_with, is_rotated},
+    tail::{Tail, begins_with, is_rotated},
 };
 
 /// How long a file that has been moved away has to be still before its unfinished line is a record, and how long one
@@ -35,6 +36,7 @@ impl Round {
             Err(error) => return self.unopened(error),
         };
         let looked = (about.len(), about.modified().unwrap_or(SystemTime::UNIX_EPOCH));
+        tail.born = Seen::new(PathBuf::new(), &about).born;
         if tail.looked == Some(looked) {
             return Ok(if tail.moved && now >= tail.stirred + still { Visit::Rest } else { Visit::Dry });
         }
@@ -42,6 +44,10 @@ impl Round {
             self.restart(now)?;
             return Ok(Visit::Due);
         }
+        if self.missed()? {
+            return Ok(Visit::Due);
+        }
+        let Some(tail) = self.tails.get_mut(self.at) else { return Ok(Visit::Dry) };
         if about.len() <= tail.tried {
             tail.looked = Some(looked);
             return Ok(Visit::Dry);
@@ -90,15 +96,44 @@ impl Round {
         }
     }
 
-    /// Whether the file in hand, of which nothing has been read, begins like one that is being read.
+    /// Whether the file in hand, of which nothing has been read, begins like one that stands where it stood: that one
+    /// may be about to be truncated, and this its copy.
     fn looks_like_a_copy(&mut self) -> anyhow::Result<bool> {
         let Some(tail) = self.tails.get_mut(self.at) else { return Ok(false) };
-        let (id, name, mut head) = (tail.id(), tail.name.clone(), Vec::new());
-        tail.read(0, KNOWN, &mut head).with_context(|| format!("read {name}"))?;
-        Ok(self.tails.iter().any(|other| {
-            let known = other.head.len().min(head.len());
-            other.id() != id && known > 0 && other.head[..known] == head[..known]
+        let (id, name) = (tail.id(), tail.name.clone());
+        let head = tail.start().with_context(|| format!("read {name}"))?;
+        Ok(self.tails.iter_mut().filter(|other| other.id() != id && !other.moved && !other.done).any(|other| {
+            let start = if other.head.is_empty() { other.start().unwrap_or_default() } else { other.head.clone() };
+            let known = start.len().min(head.len());
+            known > 0 && start[..known] == head[..known]
         }))
+    }
+
+    /// Whether the file in hand, of which nothing has been read, has been truncated meanwhile: then copies stand
+    /// beside it that hold something else, and they are put before it.
+    pub(super) fn missed(&mut self) -> anyhow::Result<bool> {
+        let now = self.looked.unwrap_or_else(Instant::now);
+        let Some(tail) = self.tails.get_mut(self.at).filter(|tail| tail.offset == 0 && !tail.moved) else {
+            return Ok(false);
+        };
+        let (id, home, since, after) = (tail.id(), tail.home.clone(), tail.since, tail.after);
+        let stands = std::fs::metadata(&home).is_ok_and(|about| Seen::new(PathBuf::new(), &about).id() == id);
+        let name = tail.name.clone();
+        let head = tail.start().with_context(|| format!("read {name}"))?;
+        if !stands {
+            return Ok(false);
+        }
+        let mut copies = self.generations(&home, id, since)?;
+        copies.retain(|seen| {
+            let mut copy = self.tail(seen.clone(), now);
+            let start = copy.start().unwrap_or_default();
+            let known = start.len().min(head.len());
+            !start.is_empty() && (known == 0 || start[..known] != head[..known])
+        });
+        let Some(first) = copies.first().map(Seen::id) else { return Ok(false) };
+        self.precede(id, copies, after, now);
+        self.at = self.tails.iter().position(|tail| tail.id() == first).unwrap_or(self.at);
+        Ok(true)
     }
 
     /// Position of the file that has to be read to its end before the one in hand, where there is more in it.
@@ -112,8 +147,6 @@ impl Round {
 
     /// Looks at the folders again.
     pub(super) fn look(&mut self, now: Instant) -> anyhow::Result<()> {
-        let stood: Vec<_> =
-            self.tails.iter().filter(|tail| !tail.moved).map(|tail| (tail.path.clone(), tail.id())).collect();
         let seen = self.pattern.list()?;
         let mut new = Vec::new();
         for tail in &mut self.tails {
@@ -141,80 +174,69 @@ impl Round {
         for tail in self.tails.iter_mut().filter(|tail| !tail.visible) {
             tail.leave(now);
         }
-        self.admit(new, &stood, now)?;
+        self.admit(new, now)?;
         self.forget();
         Ok(())
     }
 
     /// Adds files that were not there before. Where one stands at the path of another, those that have stood there in
     /// between are added too, in order.
-    pub(super) fn admit(
-        &mut self,
-        new: Vec<Seen>,
-        stood: &[(PathBuf, (u64, u64))],
-        now: Instant,
-    ) -> anyhow::Result<()> {
-        self.changed |= !new.is_empty();
-        let (heirs, others): (Vec<_>, Vec<_>) =
-            new.into_iter().partition(|seen| stood.iter().any(|(path, _)| *path == seen.path));
+    pub(super) fn admit(&mut self, new: Vec<Seen>, now: Instant) -> anyhow::Result<()> {
+        let stood = |tails: &[Tail], seen: &Seen| tails.iter().rposition(|tail| tail.home == seen.path);
+        let (heirs, others): (Vec<_>, Vec<_>) = new.into_iter().partition(|seen| stood(&self.tails, seen).is_some());
         for heir in heirs {
-            let before = stood.iter().find(|(path, _)| *path == heir.path).map(|(_, id)| *id);
-            let Some(at) = self.tails.iter().position(|tail| Some(tail.id()) == before) else { continue };
-            let born = self.born(at);
-            self.chain(at, born, heir, now)?;
+            let Some(at) = stood(&self.tails, &heir) else { continue };
+            let Some((before, born)) = self.tails.get(at).map(|tail| (tail.id(), tail.born)) else { continue };
+            let between = self.generations(&heir.path, heir.id(), born)?;
+            let id = heir.id();
+            let mut tail = self.tail(heir, now);
+            tail.doubtful = Some(now);
+            self.tails.insert(at + 1, tail);
+            self.precede(id, between, Some(before), now);
         }
         for seen in others {
             if !self.tails.iter().any(|tail| tail.id() == seen.id()) {
                 let mut tail = self.tail(seen, now);
                 tail.doubtful = Some(now);
                 self.tails.push(tail);
+                self.changed = true;
             }
         }
         Ok(())
     }
 
-    /// When the file at position `at` was made and last written.
-    fn born(&mut self, at: usize) -> Option<Born> {
-        let tail = self.tails.get_mut(at)?;
-        let about = tail.open().and_then(|file| file.metadata()).ok()?;
-        Some(Seen::new(tail.path.clone(), &about).born)
+    /// Files of which nothing has been read, that were made no earlier than `since` and have been rotated away from
+    /// `home`, the oldest first.
+    fn generations(&self, home: &Path, heir: (u64, u64), since: Born) -> anyhow::Result<Vec<Seen>> {
+        let mut all = siblings(home).with_context(|| format!("look beside {}", home.display()))?;
+        all.retain(|seen| {
+            let read = |tail: &Tail| tail.id() == seen.id() && (tail.offset > 0 || tail.doubtful.is_none());
+            let known = seen.id() == heir || self.tails.iter().any(read);
+            seen.born >= since && !known && is_rotated(&seen.path, home)
+        });
+        Ok(all)
     }
 
-    /// Puts `heir` behind the file at position `at`, and between them what was made after `born` and rotated away from
-    /// the path of `heir` since.
-    fn chain(&mut self, at: usize, born: Option<Born>, heir: Seen, now: Instant) -> anyhow::Result<()> {
-        let all = siblings(&heir.path).with_context(|| format!("look beside {}", heir.path.display()))?;
-        let between = all.into_iter().filter(|seen| {
-            born.is_some_and(|born| seen.born > born)
-                && seen.id() != heir.id()
-                && is_rotated(&seen.path, &heir.path)
-                && !self.tails.iter().any(|tail| tail.id() == seen.id())
-        });
-        let mut after = self.tails.get(at).map(Tail::id);
-        let mut to = at + 1;
-        for seen in between.collect::<Vec<_>>() {
+    /// Puts `generations` in front of the file `heir`, the first of them behind the file `after`.
+    fn precede(&mut self, heir: (u64, u64), generations: Vec<Seen>, mut after: Option<(u64, u64)>, now: Instant) {
+        self.tails.retain(|tail| !generations.iter().any(|seen| seen.id() == tail.id()));
+        let Some(mut at) = self.tails.iter().position(|tail| tail.id() == heir) else { return };
+        let Some(home) = self.tails.get(at).map(|tail| tail.home.clone()) else { return };
+        let last = generations.last().map(|seen| seen.born);
+        for seen in generations {
             let mut tail = self.tail(seen, now);
+            tail.home.clone_from(&home);
             tail.leave(now);
             tail.after = after;
             after = Some(tail.id());
-            self.tails.insert(to, tail);
-            to += 1;
+            self.tails.insert(at, tail);
+            at += 1;
         }
-        let known = self.tails.iter().position(|tail| tail.id() == heir.id());
-        match known {
-            Some(known) => {
-                if let Some(tail) = self.tails.get_mut(known) {
-                    tail.after = after;
-                }
-            }
-            None => {
-                let mut tail = self.tail(heir, now);
-                tail.after = after;
-                self.tails.insert(to, tail);
-            }
+        if let Some(tail) = self.tails.get_mut(at) {
+            tail.after = after;
+            tail.since = last.unwrap_or(tail.since);
         }
         self.changed = true;
-        Ok(())
     }
 
     /// The file in hand has been truncated: goes on in the copy that was made of it, if there is one, and begins it
@@ -227,28 +249,30 @@ impl Round {
             tail.rewind(fresh);
             return Ok(());
         }
-        let heir = Seen {
-            path: tail.path.clone(),
-            dev: tail.dev,
-            inode: tail.inode,
-            born: (SystemTime::UNIX_EPOCH, SystemTime::UNIX_EPOCH),
-        };
+        let (id, home) = (tail.id(), tail.home.clone());
         let (offset, head, last, after) = (tail.offset, tail.head.clone(), tail.last.clone(), tail.after.take());
         let decoder = std::mem::replace(&mut tail.decoder, self.recipe.decoder());
         tail.rewind(fresh);
-        let Some(copy) = copy_of(&heir, offset, &head, &last, &self.tails)? else {
-            tracing::warn!(path = %heir.path.display(), offset, "a file was truncated, and no copy stands beside it");
+        let Some((copy, file)) = copy_of(&home, id, offset, (&head, &last), &self.tails)? else {
+            tracing::warn!(path = %home.display(), offset, "a file was truncated, and no copy stands beside it");
             return Ok(());
         };
-        self.tails.retain(|tail| tail.id() != copy.id());
-        let Some(at) = self.tails.iter().position(|tail| tail.id() == heir.id()) else { return Ok(()) };
-        let born = copy.born;
+        let (copy_id, born) = (copy.id(), copy.born);
+        self.tails.retain(|tail| tail.id() != copy_id);
+        let Some(at) = self.tails.iter().position(|tail| tail.id() == id) else { return Ok(()) };
         let mut copy = self.tail(copy, now);
         copy.leave(now);
+        copy.file = Some(file);
+        copy.home.clone_from(&home);
         (copy.offset, copy.head, copy.last, copy.after, copy.decoder) = (offset, head, last, after, decoder);
         self.tails.insert(at, copy);
+        if let Some(tail) = self.tails.get_mut(at + 1) {
+            tail.since = born;
+        }
+        let between = self.generations(&home, id, born)?;
+        self.precede(id, between, Some(copy_id), now);
         self.at = at;
-        self.chain(at, Some(born), heir, now)
+        Ok(())
     }
 
     /// Lets go of files that are over and out of sight, but for the last few.
@@ -263,20 +287,26 @@ impl Round {
     }
 }
 
-/// The youngest file beside `of` in which the bytes stand that were read of it up to `offset`, and that has not been
-/// read itself.
-fn copy_of(of: &Seen, offset: u64, head: &[u8], last: &[u8], tails: &[Tail]) -> anyhow::Result<Option<Seen>> {
-    let beside = siblings(&of.path).with_context(|| format!("look beside {}", of.path.display()))?;
+/// The youngest file beside `home` in which those bytes stand that were read of the file `id` up to `offset`, its first
+/// and its last ones, and that has not been read itself.
+fn copy_of(
+    home: &Path,
+    id: (u64, u64),
+    offset: u64,
+    (head, last): (&[u8], &[u8]),
+    tails: &[Tail],
+) -> anyhow::Result<Option<(Seen, File)>> {
+    let beside = siblings(home).with_context(|| format!("look beside {}", home.display()))?;
     for seen in beside.into_iter().rev() {
         let read = tails.iter().any(|tail| tail.id() == seen.id() && tail.offset > 0);
-        if seen.id() == of.id() || read {
+        if seen.id() == id || read {
             continue;
         }
-        // A file that may not be read, or is gone again, is not the copy that we can go on in.
-        let Ok(file) = std::fs::File::open(&seen.path) else { continue };
+        // A file that may not be read is not the copy that we can go on in.
+        let Ok(file) = File::open(&seen.path) else { continue };
         let same = |at, bytes| begins_with(&file, at, bytes).unwrap_or(false);
         if same(0, head) && same(offset - last.len() as u64, last) {
-            return Ok(Some(seen));
+            return Ok(Some((seen, file)));
         }
     }
     Ok(None)

@@ -18,6 +18,9 @@ use anyhow::{Context as _, bail};
 /// When a file was made, and when it was last written.
 pub(super) type Born = (SystemTime, SystemTime);
 
+/// How often a folder is listed again because it changed meanwhile.
+const RENAMES: usize = 8;
+
 /// A file as a look at its folder shows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Seen {
@@ -40,20 +43,28 @@ impl Seen {
     }
 }
 
-/// The regular files in the folder of `path`, links left out.
+/// The regular files in the folder of `path`, links left out, the oldest first.
 ///
 /// # Errors
 /// When the folder cannot be read.
 pub(super) fn siblings(path: &Path) -> io::Result<Vec<Seen>> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mut all = Vec::new();
-    for entry in fs::read_dir(folder)? {
-        let entry = entry?;
-        match entry.metadata() {
-            Ok(about) if about.is_file() => all.push(Seen::new(entry.path(), &about)),
-            Ok(_) => {}
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(error),
+    // A file that is renamed meanwhile would be missed: once more then.
+    for _ in 0..RENAMES {
+        all.clear();
+        let mut whole = true;
+        for entry in fs::read_dir(folder)? {
+            let entry = entry?;
+            match entry.metadata() {
+                Ok(about) if about.is_file() => all.push(Seen::new(entry.path(), &about)),
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::NotFound => whole = false,
+                Err(error) => return Err(error),
+            }
+        }
+        if whole {
+            break;
         }
     }
     all.sort_by(|a, b| (a.born, &a.path).cmp(&(b.born, &b.path)));

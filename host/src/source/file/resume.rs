@@ -24,7 +24,6 @@ impl Round {
         let mut seen = self.pattern.list()?;
         seen.retain(|seen| self.pattern.allows(&seen.path));
         let mut tails: Vec<Tail> = Vec::new();
-        let mut stood = Vec::new();
         for mark in &marks {
             let others: Vec<_> = marks
                 .iter()
@@ -32,11 +31,9 @@ impl Round {
                 .map(|it| (it.dev, it.inode))
                 .collect();
             let Some(mut tail) = self.find(mark, &others, &seen, now)? else { continue };
-            if tail.path == Path::new(&mark.path) {
-                stood.push((tail.path.clone(), tail.id()));
-            } else {
+            if tail.path != Path::new(&mark.path) {
                 // Another file may stand at its path by now, which then comes behind it.
-                stood.push((mark.path.clone().into(), tail.id()));
+                tail.home = mark.path.clone().into();
                 tail.leave(now);
             }
             tail.visible = seen.iter().any(|seen| seen.id() == tail.id());
@@ -46,7 +43,7 @@ impl Round {
         self.tails = tails;
         let new = seen.into_iter().filter(|seen| !self.tails.iter().any(|tail| tail.id() == seen.id())).collect();
         if self.follow {
-            self.admit(new, &stood, now)?;
+            self.admit(new, now)?;
         } else {
             for seen in new {
                 let tail = self.tail(seen, now);

@@ -277,6 +277,12 @@ impl Round {
             self.visit = Visit::Dry;
             return Ok(true);
         }
+        if self.follow && at == 0 && self.missed()? {
+            // Truncated before anything was read: what stood here comes first.
+            self.put_down();
+            return Ok(false);
+        }
+        let Some(tail) = self.tails.get_mut(self.at) else { return Ok(false) };
         if count > 0 {
             self.stirred = true;
             tail.stirred = now;

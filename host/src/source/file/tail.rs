@@ -8,7 +8,7 @@ use std::{
     io,
     os::unix::fs::FileExt as _,
     path::{Path, PathBuf},
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 
 use rustix::{
@@ -19,11 +19,14 @@ use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::pattern::Seen;
+use super::pattern::{Born, Seen};
 use crate::codec::{Decoder, Progress};
 
 /// Bytes at the beginning and before the offset that a file is known again by.
 pub(super) const KNOWN: usize = 256;
+
+/// How far the clock that files are stamped with may be behind.
+const COARSE: Duration = Duration::from_millis(10);
 
 /// How far one file has been read, as a position keeps it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -45,6 +48,8 @@ pub(super) struct Mark {
 #[derive(Debug)]
 pub(super) struct Tail {
     pub(super) path: PathBuf,
+    /// The path under which it was written, wherever it has been moved since.
+    pub(super) home: PathBuf,
     /// The path, for places and marks.
     pub(super) name: String,
     pub(super) dev: u64,
@@ -64,6 +69,9 @@ pub(super) struct Tail {
     pub(super) moved: bool,
     /// Whether the pattern names it.
     pub(super) visible: bool,
+    pub(super) born: Born,
+    /// When the generation before this one was made: what was made later at its path and moved away belongs between.
+    pub(super) since: Born,
     /// The file whose lines come before those of this one: the same path before a rotation, or its copy.
     pub(super) after: Option<(u64, u64)>,
     /// Whether it waits for a descriptor.
@@ -77,6 +85,7 @@ impl Tail {
     pub(super) fn new(seen: Seen, decoder: Decoder, now: Instant) -> Self {
         Self {
             name: seen.path.to_string_lossy().into_owned(),
+            home: seen.path.clone(),
             path: seen.path,
             dev: seen.dev,
             inode: seen.inode,
@@ -90,6 +99,8 @@ impl Tail {
             stirred: now,
             moved: false,
             visible: true,
+            born: seen.born,
+            since: (SystemTime::now().checked_sub(COARSE).unwrap_or(SystemTime::UNIX_EPOCH), SystemTime::UNIX_EPOCH),
             after: None,
             starved: false,
             doubtful: None,
@@ -131,6 +142,17 @@ impl Tail {
                 other => return Ok(other?),
             }
         }
+    }
+
+    /// Its first bytes, at most [`KNOWN`].
+    ///
+    /// # Errors
+    /// As the system says.
+    pub(super) fn start(&mut self) -> io::Result<Vec<u8>> {
+        let mut start = Vec::with_capacity(KNOWN);
+        self.read(0, KNOWN, &mut start)?;
+        start.truncate(KNOWN);
+        Ok(start)
     }
 
     /// Whether what has been read still stands there: false after a truncation, however much was written since.
