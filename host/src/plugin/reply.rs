@@ -128,7 +128,8 @@ fn produced(expected: Expected, answer: ProducedOut, refused: &Refusals) -> Resu
 
 /// A column of one byte for each output, none over `highest`.
 fn flags(name: &str, highest: u8, column: Column) -> Result<Column, Misdeed> {
-    match column.iter().position(|item| !matches!(item, [flag] if *flag <= highest)) {
+    let wrong = column.iter().position(|item| !matches!(item, [flag] if *flag <= highest));
+    match wrong {
         Some(at) => Err(Misdeed::reply(format!("item {at} of the column {name:?} is not a byte of 0 to {highest}"))),
         None => Ok(column),
     }

@@ -28,7 +28,8 @@ pub fn assemble(
     let mut produced = produced;
     let len = produced.len;
     let all: Vec<u32>;
-    let from: &[u32] = match &produced.origins {
+    let named = produced.origins.take();
+    let from: &[u32] = match &named {
         Some(from) => from,
         None => {
             all = (0..len as u32).collect();
