@@ -117,14 +117,14 @@ impl StreamSource {
                 return self.failed.take().map_or(Ok(Read::End), Err);
             }
             if over || self.failed.is_some() || is_full(&self.builder, &undecoded, most) {
-                return Ok(Read::Chunk(Chunk { batch: self.builder.finish(), undecoded }));
+                return Ok(Read::Chunk(Chunk { batch: self.builder.finish(), undecoded, answered: 0 }));
             }
             // Small items are put together as long as they are there; nothing is held while waiting for one.
             let item = match nothing {
                 true => self.stream.next().await,
                 false => match self.stream.next().now_or_never() {
                     Some(item) => item,
-                    None => return Ok(Read::Chunk(Chunk { batch: self.builder.finish(), undecoded })),
+                    None => return Ok(Read::Chunk(Chunk { batch: self.builder.finish(), undecoded, answered: 0 })),
                 },
             };
             match item {
