@@ -65,7 +65,7 @@ async fn what_cannot_be_decoded_is_named_by_its_index_and_counted() {
 #[tokio::test]
 async fn a_request_of_nothing_but_bad_records_is_answered_400_at_once() {
     let json = "content-type: application/json\r\n";
-    for (headers, body, bad) in [("", "x\ny\n", 2), (json, "[1, 2", 1), (json, "", 1), (json, "nonsense", 1)] {
+    for (headers, body, bad) in [("", "x\ny\n", 2), (json, "[nope", 1), (json, "", 1), (json, "nonsense", 1)] {
         let mut source = Setup::default().open().await;
         let client = post(&source, headers, body.as_bytes());
         let read = chunk(&mut source).await;
