@@ -6,20 +6,19 @@ use tidegate_plugin::prelude::*;
 #[map(outputs = ["left", "right"])]
 fn obedient(record: &Record, out: &mut Outputs) -> Result<()> {
     for letter in record.text()?.chars() {
-        match letter {
-            's' => drop(out.same()),
-            'v' => drop(out.value("new")),
-            'k' => drop(out.same().key("new")),
-            't' => drop(out.same().time(99)),
-            'h' => drop(out.same().header("new", "1").header("newer", "2")),
-            'a' => drop(out.value("all").key("all").time(100).header("all", "3")),
-            '0' => drop(out.tombstone()),
-            'l' => drop(out.same().to("left")?),
-            'r' => drop(out.value("r").to("right")?),
-            'u' => drop(out.same().to(&letter.to_string())?),
-            'x' => bail!("told to"),
-            _ => {}
-        }
+        let _put = match letter {
+            's' => out.same(),
+            'v' => out.value("new"),
+            'k' => out.same().key("new"),
+            't' => out.same().time(99),
+            'h' => out.same().header("new", "1").header("newer", "2"),
+            'a' => out.value("all").key("all").time(100).header("all", "3"),
+            '0' => out.tombstone(),
+            'l' => out.same().to("left")?,
+            'r' => out.value("r").to("right")?,
+            'u' => out.same().to(&letter.to_string())?,
+            _ => bail!("told to"),
+        };
     }
     Ok(())
 }

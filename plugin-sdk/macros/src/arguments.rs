@@ -192,10 +192,11 @@ pub(crate) fn check_targets(body: TokenStream, outputs: &[String]) -> Result<()>
         if let TokenTree::Group(group) = &token {
             let called = matches!(&last, [Some(TokenTree::Punct(dot)), Some(TokenTree::Ident(to))]
                 if dot.as_char() == '.' && to == "to");
-            if called && group.delimiter() == Delimiter::Parenthesis {
-                if let Ok(name) = syn::parse2::<LitStr>(group.stream()) {
-                    check_target(&name, outputs)?;
-                }
+            if called
+                && group.delimiter() == Delimiter::Parenthesis
+                && let Ok(name) = syn::parse2::<LitStr>(group.stream())
+            {
+                check_target(&name, outputs)?;
             }
             check_targets(group.stream(), outputs)?;
         }

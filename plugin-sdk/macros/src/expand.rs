@@ -102,7 +102,7 @@ pub(crate) fn aggregate(tokens: TokenStream, item: TokenStream) -> Result<TokenS
     let block: ItemImpl =
         syn::parse2(item).map_err(|_| Error::new(span, "`#[aggregate]` stands on an `impl Aggregate for YourType`"))?;
     let of_aggregate = block.trait_.as_ref().and_then(|(_, path, _)| path.segments.last());
-    if !of_aggregate.is_some_and(|segment| segment.ident == "Aggregate") {
+    if of_aggregate.is_none_or(|segment| segment.ident != "Aggregate") {
         return Err(Error::new(block.self_ty.span(), "expected `impl Aggregate for YourType`"));
     }
     let Type::Path(path) = &*block.self_ty else {
@@ -114,6 +114,7 @@ pub(crate) fn aggregate(tokens: TokenStream, item: TokenStream) -> Result<TokenS
     arguments::check_targets(quote!(#block), &arguments.outputs)?;
     let config = quote!(<#name as ::tidegate_plugin::Aggregate>::Config);
     let facts = facts(&arguments, Kind::Aggregate, name);
+    let alive = alive(name);
     let guest = guest::exports(Kind::Aggregate, &quote!(#name));
     Ok(quote! {
         #block
@@ -122,6 +123,7 @@ pub(crate) fn aggregate(tokens: TokenStream, item: TokenStream) -> Result<TokenS
             type Config = #config;
             const FACTS: ::tidegate_plugin::Facts = #facts;
         }
+        #alive
         #guest
     })
 }
@@ -161,13 +163,14 @@ fn plugin(
         Kind::Map | Kind::Aggregate => quote!(Map),
     };
     let facts = facts(arguments, kind, name);
+    let alive = alive(name);
     let guest = guest::exports(kind, &quote!(#name));
     let doc = format!("The plugin made of the function `{name}`.");
     quote! {
         #function
 
         #[doc = #doc]
-        #[allow(non_camel_case_types, dead_code)]
+        #[allow(non_camel_case_types)]
         #vis struct #name {}
 
         #[automatically_derived]
@@ -181,8 +184,14 @@ fn plugin(
             #body
         }
 
+        #alive
         #guest
     }
+}
+
+/// Natively nothing but the author's tests names the plugin, and the compiler must not call it dead for that.
+fn alive(name: &Ident) -> TokenStream {
+    quote!(const _: fn() -> ::tidegate_plugin::Facts = || <#name as ::tidegate_plugin::Plugin>::FACTS;)
 }
 
 fn facts(arguments: &Arguments, kind: Kind, item: &Ident) -> TokenStream {

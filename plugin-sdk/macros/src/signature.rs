@@ -40,10 +40,8 @@ pub(crate) fn read(function: &ItemFn, input: &str, shape: &str) -> Result<Signat
         }
     }
     let writes_outputs = arguments.last().is_some_and(|last| last.mutability.is_some());
-    if writes_outputs {
-        if let Some(outputs) = arguments.pop() {
-            expect_called(outputs, "Outputs", &wrong)?;
-        }
+    if writes_outputs && let Some(outputs) = arguments.pop() {
+        expect_called(outputs, "Outputs", &wrong)?;
     }
     if let Some(mutable) = arguments.iter().find(|argument| argument.mutability.is_some()) {
         return Err(wrong(mutable.span(), "nothing but the outputs is mutable"));
