@@ -75,3 +75,17 @@ fn three() -> Batch {
 fn values(items: &[&str]) -> Batch {
     Batch::of_values(items.iter().collect())
 }
+
+#[test]
+fn every_guest_has_a_test() {
+    let tests = ["calls", "limits", "load", "wasi"].map(|name| {
+        std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("src/plugin/tests/{name}.rs")))
+            .unwrap()
+    });
+    for entry in std::fs::read_dir(guests()).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_stem().unwrap().to_str().unwrap().to_owned();
+        let named = format!("{name:?}");
+        assert!(name == "common" || tests.iter().any(|test| test.contains(&named)), "{name} is loaded by no test");
+    }
+}

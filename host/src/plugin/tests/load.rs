@@ -144,3 +144,12 @@ fn a_plugin_tells_what_it_is() {
     assert_eq!(plugin.digest().len(), 64);
     assert!(plugin.imports().iter().any(|name| name == "tidegate:plugin/host@0.1.0"));
 }
+
+#[test]
+fn every_standard_plugin_loads() {
+    for name in standard::names() {
+        let plugin = Plugin::load(&ENGINE, standard::find(name).unwrap());
+        let plugin = plugin.unwrap_or_else(|error| panic!("std/{name}: {error}"));
+        assert!(plugin.described().config_schema.is_some(), "std/{name}");
+    }
+}
