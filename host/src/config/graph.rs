@@ -262,6 +262,7 @@ pub fn check(loaded: &Loaded, facts: &dyn Facts) -> Result<Graph, Vec<Diagnostic
     flaws.retain(|flaw| {
         let place = flaw.labels.first().map(|label| &label.0);
         !told.iter().any(|label| place == Some(&label.span) && !is_thing(loaded, &label.span))
+            && !place.is_some_and(|place| loaded.broken.doubts(place))
     });
     let faults: Vec<_> =
         loaded.faults.iter().cloned().chain(flaws.into_iter().map(|flaw| flaw.told(&loaded.text))).collect();
