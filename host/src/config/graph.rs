@@ -31,7 +31,7 @@ pub struct PluginFacts {
     pub kind: Kind,
     /// Names of its side outputs, in the order of their ports.
     pub outputs: Vec<String>,
-    /// Whether the keys of the stage's `config` name further side outputs, in the order of the file.
+    /// Whether the keys of the stage's `config` name further side outputs, in ascending order of these names.
     pub outputs_from_config: bool,
     /// Columns wanted beside values: `id`, `input`, `null`, `field:/json/pointer`.
     pub needs: Vec<String>,

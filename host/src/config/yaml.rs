@@ -246,23 +246,18 @@ fn duplicates(text: &str) -> Vec<Flaw> {
         }
         if let Some(Level::Map { seen, value_next }) = levels.last_mut() {
             *value_next = !*value_next;
-            if *value_next {
-                if let Event::Scalar(name, ..) = &event {
-                    let start = at.start.byte_offset().unwrap_or(0).min(text.len());
-                    let span = start..at.end.byte_offset().unwrap_or(start).clamp(start, text.len());
-                    if name.as_ref() == "<<" {
-                        continue;
-                    }
-                    if let Some(first) = seen.get(name.as_ref()) {
-                        found.push(Flaw {
-                            code: codes::DUPLICATE_KEY,
-                            message: format!("`{name}` stands twice in the same mapping"),
-                            labels: vec![(span, "again here".to_owned()), (first.clone(), "first here".to_owned())],
-                            cure: Some("keep one of the two".to_owned()),
-                        });
-                    } else {
-                        seen.insert(name.to_string(), span);
-                    }
+            if *value_next
+                && let Event::Scalar(name, ..) = &event
+                && name.as_ref() != "<<"
+            {
+                let start = at.start.byte_offset().unwrap_or(0).min(text.len());
+                let span = start..at.end.byte_offset().unwrap_or(start).clamp(start, text.len());
+                if let Some(first) = seen.get(name.as_ref()) {
+                    let message = format!("`{name}` stands twice in the same mapping");
+                    let flaw = Flaw::at(codes::DUPLICATE_KEY, &span, message).label(first, "first here");
+                    found.push(flaw.cure("keep one of the two"));
+                } else {
+                    seen.insert(name.to_string(), span);
                 }
             }
         }

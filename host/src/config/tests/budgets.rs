@@ -1,6 +1,6 @@
 //! What a text may cost, and what a pipeline may.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::{
     super::{Host, LoadedHost, budget, codes},
@@ -9,18 +9,24 @@ use super::{
 
 const BOMB_HEAD: &str = "version: 1\nname: bomb\n";
 
+/// What this thread has worked: other threads of a busy machine do not count.
+fn cpu() -> Duration {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    Duration::new(now.tv_sec.try_into().unwrap(), now.tv_nsec.try_into().unwrap())
+}
+
 #[track_caller]
 fn refused(yaml: &str, code: &str) {
-    let start = Instant::now();
+    let start = cpu();
     let faults = loaded(yaml, &[]).map_or_else(|faults| faults, |loaded| loaded.faults);
-    let took = start.elapsed();
+    let took = cpu() - start;
     assert!(faults.iter().any(|fault| fault.code == code), "{faults:?}");
     assert!(took < Duration::from_millis(100), "{took:?}");
 }
 
 #[test]
 fn a_bomb_is_refused_before_it_costs_anything() {
-    let nine = |name: &str, of: &str| format!("{name}: &{name} [{}]\n", vec![of; 9].join(", "));
+    let nine = |name: &str, of: &str| format!("{name}: &{name} [{}]\n", [of; 9].join(", "));
     let mut laughs = BOMB_HEAD.to_owned() + &nine("a", "x");
     for (name, of) in [("b", "*a"), ("c", "*b"), ("d", "*c"), ("e", "*d"), ("f", "*e"), ("g", "*f")] {
         laughs += &nine(name, of);

@@ -67,7 +67,7 @@ fn target(text: &str) {
     let start = Instant::now();
     let _ = shown(text, &[("S", "secret")]);
     let took = start.elapsed();
-    assert!(took < Duration::from_secs(1), "{took:?} for {text:?}");
+    assert!(took < Duration::from_secs(5), "{took:?} for {text:?}");
 }
 
 #[test]

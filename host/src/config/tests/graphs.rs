@@ -15,7 +15,7 @@ const ENV: &[(&str, &str)] = &[("PORT", "8080"), ("TOKEN", "hunter2")];
 
 #[test]
 fn a_good_file_becomes_a_graph_in_topological_order() {
-    let graph = checked(GOOD, ENV).unwrap();
+    let graph = &checked(GOOD, ENV).unwrap();
     let names: Vec<_> = graph.stages.iter().map(|stage| stage.name.as_str()).collect();
     assert_eq!(names, ["errors", "per_path", "classify"]);
     for edge in &graph.edges {
@@ -23,11 +23,11 @@ fn a_good_file_becomes_a_graph_in_topological_order() {
             assert!(from < to);
         }
     }
-    let classify: Vec<_> = (&graph).into(Consumer::Stage(2)).map(|edge| (edge.from, edge.port, edge.input)).collect();
+    let classify: Vec<_> = graph.into(Consumer::Stage(2)).map(|edge| (edge.from, edge.port, edge.input)).collect();
     assert_eq!(classify, [(Producer::Source(0), Port::Main, 0), (Producer::Stage(1), Port::Main, 1)]);
-    assert_eq!(graph.stages[2].outputs, ["slow", "robots"]);
+    assert_eq!(graph.stages[2].outputs, ["robots", "slow"]);
     assert_eq!(graph.stages[2].config.expose(), r#"{"slow":"ms > 1000","robots":"hunter2"}"#);
-    let slow = graph.out_of(Producer::Stage(2)).find(|edge| edge.port == Port::Named(0)).unwrap();
+    let slow = graph.out_of(Producer::Stage(2)).find(|edge| edge.port == Port::Named(1)).unwrap();
     assert_eq!((slow.capacity.records, slow.capacity.bytes), (10, 8 << 20));
 }
 
