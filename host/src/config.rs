@@ -4,16 +4,20 @@
 //! comes to. It must not know tasks or wasmtime: what a plugin says about itself is handed in as [`graph::Facts`].
 //! Invariant: a [`graph::Graph`] exists only for a file without a fault.
 
+pub mod budget;
 pub mod codes;
 pub mod diagnostic;
 mod fences;
 pub mod graph;
+mod host;
 mod limits;
 mod load;
 mod pipeline;
 mod place;
 mod plugin_config;
+mod print;
 mod rules;
+pub mod schema;
 mod secret;
 mod shape;
 mod tree;
@@ -22,12 +26,17 @@ mod yaml;
 
 pub use diagnostic::{Diagnostic, Severity};
 pub use fences::load_markdown;
+pub use host::{Api, Host, LoadedHost, Log, LogFormat, LogLevel, Plugins, Threads, load_host};
 pub use limits::{Fuel, Limits};
 pub use load::{Loaded, in_order, load};
 pub use pipeline::{
     BatchSize, Capacity, Edge, From, Late, OnError, Pipeline, Sink, Source, Stage, Target, Watermark, Window,
 };
 pub use place::{Spanned, Table};
+pub use print::print;
 pub use secret::Secret;
 pub use tree::{Origin, Tree, Value};
 pub use vars::{Literal, Lookup, SecretLookup, Var};
+
+#[cfg(test)]
+mod tests;

@@ -23,11 +23,26 @@ fn split(text: &str, expected: &'static str) -> Result<(f64, String), BadUnit> {
     Ok((number, clean[at..].trim().to_owned()))
 }
 
+const SPAN: &str = "a duration such as `250ms`, `5s`, `2m`, `1h` or `7d`";
+const SIZE: &str = "a size such as `512B`, `64KiB`, `1MiB` or `2GiB`";
+const RATE: &str = "a rate such as `50_000/s`, `10/m` or `3/h`";
+
 macro_rules! as_text {
-    ($name:ident, $pattern:literal, $example:literal) => {
+    ($name:ident, $expected:expr, $pattern:literal, $example:literal) => {
         impl<'de> Deserialize<'de> for $name {
             fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-                String::deserialize(from)?.parse().map_err(serde::de::Error::custom)
+                struct Text;
+                impl serde::de::Visitor<'_> for Text {
+                    type Value = $name;
+
+                    fn expecting(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+                        to.write_str($expected)
+                    }
+                    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<$name, E> {
+                        text.parse().map_err(E::custom)
+                    }
+                }
+                from.deserialize_str(Text)
             }
         }
         impl Serialize for $name {
@@ -61,9 +76,8 @@ impl FromStr for Span {
     type Err = BadUnit;
 
     fn from_str(text: &str) -> Result<Self, BadUnit> {
-        const EXPECTED: &str = "a duration such as `250ms`, `5s`, `2m`, `1h` or `7d`";
-        let bad = || BadUnit { expected: EXPECTED, found: text.to_owned() };
-        let (number, unit) = split(text, EXPECTED)?;
+        let bad = || BadUnit { expected: SPAN, found: text.to_owned() };
+        let (number, unit) = split(text, SPAN)?;
         let seconds = match unit.as_str() {
             "us" => 1e-6,
             "ms" => 1e-3,
@@ -91,7 +105,7 @@ impl fmt::Display for Span {
     }
 }
 
-as_text!(Span, r"^[0-9_.]+ *(us|ms|s|m|h|d)$", "5s");
+as_text!(Span, SPAN, r"^[0-9_.]+ *(us|ms|s|m|h|d)$", "5s");
 
 /// A number of bytes, written `512B`, `64KiB`, `1MiB`, `2GiB` (or `KB`, `MB`, `GB` for powers of ten).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -108,8 +122,7 @@ impl FromStr for Size {
     type Err = BadUnit;
 
     fn from_str(text: &str) -> Result<Self, BadUnit> {
-        const EXPECTED: &str = "a size such as `512B`, `64KiB`, `1MiB` or `2GiB`";
-        let (number, unit) = split(text, EXPECTED)?;
+        let (number, unit) = split(text, SIZE)?;
         let factor: u64 = match unit.as_str() {
             "B" => 1,
             "KB" => 1000,
@@ -119,7 +132,7 @@ impl FromStr for Size {
             "MiB" => 1 << 20,
             "GiB" => 1 << 30,
             "TiB" => 1 << 40,
-            _ => return Err(BadUnit { expected: EXPECTED, found: text.to_owned() }),
+            _ => return Err(BadUnit { expected: SIZE, found: text.to_owned() }),
         };
         Ok(Self((number * factor as f64) as u64))
     }
@@ -136,7 +149,7 @@ impl fmt::Display for Size {
     }
 }
 
-as_text!(Size, r"^[0-9_.]+ *(B|KB|MB|GB|KiB|MiB|GiB|TiB)$", "1MiB");
+as_text!(Size, SIZE, r"^[0-9_.]+ *(B|KB|MB|GB|KiB|MiB|GiB|TiB)$", "1MiB");
 
 /// So many in a stretch of time, written `50_000/s` or `10/m`.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -158,9 +171,8 @@ impl FromStr for Rate {
     type Err = BadUnit;
 
     fn from_str(text: &str) -> Result<Self, BadUnit> {
-        const EXPECTED: &str = "a rate such as `50_000/s`, `10/m` or `3/h`";
-        let bad = || BadUnit { expected: EXPECTED, found: text.to_owned() };
-        let (count, unit) = split(text, EXPECTED)?;
+        let bad = || BadUnit { expected: RATE, found: text.to_owned() };
+        let (count, unit) = split(text, RATE)?;
         let per = match unit.as_str() {
             "/s" => 1,
             "/m" => 60,
@@ -185,7 +197,7 @@ impl fmt::Display for Rate {
     }
 }
 
-as_text!(Rate, r"^[0-9_.]+ */(s|m|h)$", "50_000/s");
+as_text!(Rate, RATE, r"^[0-9_.]+ */(s|m|h)$", "50_000/s");
 
 #[cfg(test)]
 mod tests {

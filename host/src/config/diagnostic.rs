@@ -45,6 +45,9 @@ pub struct Label {
     pub text: String,
 }
 
+/// The longest message; what is beyond is cut off.
+const MOST_CHARS: usize = 400;
+
 /// One fault of a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Diagnostic {
@@ -111,7 +114,12 @@ pub enum Colour {
 impl Diagnostic {
     /// A fault that refuses `file`.
     pub fn error(code: &'static str, file: &Arc<Text>, message: impl Into<String>) -> Self {
-        let (message, file) = (message.into(), Arc::clone(file));
+        let (mut message, file) = (message.into(), Arc::clone(file));
+        // What a variable put in may be of any size.
+        if let Some((end, _)) = message.char_indices().nth(MOST_CHARS) {
+            message.truncate(end);
+            message.push('…');
+        }
         Self { code, severity: Severity::Error, message, file, labels: Vec::new(), cure: None }
     }
 

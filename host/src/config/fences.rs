@@ -30,7 +30,7 @@ fn fences(text: &str) -> Vec<String> {
         match &mut open {
             None if ticks.len() >= 3 => {
                 let info = bare.trim_start_matches('`').trim();
-                open = Some((ticks, (info == "yaml").then(|| blank.clone())));
+                open = Some((ticks, (info == "yaml").then(|| format!("{blank}{hidden}"))));
             }
             Some((opened, yaml)) if ticks.len() >= opened.len() && bare == ticks => {
                 found.extend(yaml.take());

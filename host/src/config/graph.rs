@@ -31,7 +31,7 @@ pub struct PluginFacts {
     pub kind: Kind,
     /// Names of its side outputs, in the order of their ports.
     pub outputs: Vec<String>,
-    /// Whether the keys of the stage's `config` name further side outputs, in the order of the file.
+    /// Whether the keys of the stage's `config` name further side outputs, in ascending order of these names.
     pub outputs_from_config: bool,
     /// Columns wanted beside values: `id`, `input`, `null`, `field:/json/pointer`.
     pub needs: Vec<String>,
@@ -262,6 +262,7 @@ pub fn check(loaded: &Loaded, facts: &dyn Facts) -> Result<Graph, Vec<Diagnostic
     flaws.retain(|flaw| {
         let place = flaw.labels.first().map(|label| &label.0);
         !told.iter().any(|label| place == Some(&label.span) && !is_thing(loaded, &label.span))
+            && !place.is_some_and(|place| loaded.broken.doubts(place))
     });
     let faults: Vec<_> =
         loaded.faults.iter().cloned().chain(flaws.into_iter().map(|flaw| flaw.told(&loaded.text))).collect();

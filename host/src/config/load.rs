@@ -14,7 +14,6 @@ use super::{
     diagnostic::Text,
     rules,
     shape::{self, Misfit, Wrong},
-    tree::Tree,
     vars::interpolation,
     yaml,
 };
@@ -38,6 +37,7 @@ pub struct Loaded {
 pub(crate) struct Broken {
     damaged: BTreeSet<Vec<String>>,
     gone: BTreeSet<Vec<String>>,
+    doubtful: Vec<Range<usize>>,
 }
 
 impl Broken {
@@ -48,9 +48,16 @@ impl Broken {
         above || self.damaged.contains(&path)
     }
 
-    /// Whether a whole section, or a thing of it, was cut out.
+    /// Whether a whole section, a thing of it, or what a thing reads was cut out.
     pub(crate) fn lost(&self, section: &str) -> bool {
-        self.gone.iter().any(|way| way.len() <= 3 && way.first().is_some_and(|first| first == section))
+        self.gone.iter().any(|way| {
+            way.first().is_some_and(|first| first == section) && way.get(2).is_none_or(|field| field == "from")
+        })
+    }
+
+    /// Whether a variable without a value stands there, which has been told.
+    pub(crate) fn doubts(&self, span: &Range<usize>) -> bool {
+        touches(&self.doubtful, span)
     }
 }
 
@@ -96,22 +103,22 @@ pub(crate) fn load_text(
     env: &dyn Fn(&str) -> Option<String>,
 ) -> Result<Loaded, Vec<Diagnostic>> {
     let folder = text.path.parent().map(Path::to_owned).unwrap_or_default();
-    let (tree, unread) = yaml::parse(yaml);
-    let mut faults: Vec<_> = unread.into_iter().map(|unread| unread.told(text)).collect();
+    let (tree, flaws) = yaml::parse(yaml);
+    let mut faults: Vec<_> = flaws.into_iter().map(|flaw| flaw.told(text)).collect();
     let Some(mut tree) = tree else { return Err(faults) };
-    let unfilled = interpolation::interpolate(&mut tree, yaml, &folder, env);
+    let filled = interpolation::interpolate(&mut tree, yaml, &folder, env);
+    faults.extend(filled.flaws.into_iter().map(|flaw| flaw.told(text)));
     // What a variable without a value leads to is told once, as the variable's fault.
-    let doubtful: Vec<_> = unfilled.iter().filter_map(|fault| fault.labels.first()).map(|at| at.0.clone()).collect();
-    faults.extend(unfilled.into_iter().map(|unread| unread.told(text)));
+    let doubtful = filled.doubtful;
     let written = tree.clone();
     let read = shape::read::<Pipeline>(tree);
     let misfits = read.misfits.iter().filter(|misfit| !touches(&doubtful, &misfit.span));
-    faults.extend(misfits.map(|misfit| misfit_told(misfit, &written, text)));
+    faults.extend(misfits.map(|misfit| misfit_told(misfit, text)));
     let Some(pipeline) = read.value else { return Err(in_order(faults)) };
-    let broken = Broken { damaged: read.damaged, gone: read.gone };
+    let broken = Broken { damaged: read.damaged, gone: read.gone, doubtful };
     let rules = rules::check(&pipeline, &written, &|path| broken.is(path));
-    let rules = rules.into_iter().filter(|fault| fault.labels.iter().all(|at| !touches(&doubtful, &at.0)));
-    faults.extend(rules.map(|unread| unread.told(text)));
+    let rules = rules.into_iter().filter(|fault| fault.labels.iter().all(|at| !broken.doubts(&at.0)));
+    faults.extend(rules.map(|flaw| flaw.told(text)));
     Ok(Loaded { pipeline, text: Arc::clone(text), folder, faults: in_order(faults), broken })
 }
 
@@ -127,11 +134,30 @@ pub fn in_order(mut faults: Vec<Diagnostic>) -> Vec<Diagnostic> {
 
 /// Fields of later versions, which a reader of their documentation may try.
 const LATER: &[&str] = &[
-    "ttl", "was", "breaker", "reload", "retry", "guarantee", "dead_letters", "when_full", "session", "sliding", "drift",
-    "tests", "outbox", "journal", "in_flight", "state", "token", "require_digest", "priority", "answer", "probation",
+    "ttl",
+    "was",
+    "breaker",
+    "reload",
+    "retry",
+    "guarantee",
+    "dead_letters",
+    "when_full",
+    "session",
+    "sliding",
+    "drift",
+    "tests",
+    "outbox",
+    "journal",
+    "in_flight",
+    "state",
+    "token",
+    "require_digest",
+    "priority",
+    "answer",
+    "probation",
 ];
 
-pub(crate) fn misfit_told(misfit: &Misfit, written: &Tree, text: &Arc<Text>) -> Diagnostic {
+pub(crate) fn misfit_told(misfit: &Misfit, text: &Arc<Text>) -> Diagnostic {
     let list = |words: &[&str]| words.iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", ");
     let meant = misfit.meant().map(|word| format!("did you mean `{word}`?"));
     let span = misfit.span.clone();
@@ -143,10 +169,7 @@ pub(crate) fn misfit_told(misfit: &Misfit, written: &Tree, text: &Arc<Text>) -> 
         Wrong::Unknown { field, expected } => fault(codes::UNKNOWN_FIELD, format!("there is no field `{field}` here"))
             .cure(meant.unwrap_or_else(|| format!("the fields here are {}", list(expected)))),
         Wrong::Missing(field) => {
-            let message = format!("the field `{field}` is missing");
-            let at_root = misfit.path.is_empty() || span == written.span;
-            let fault = fault(codes::MISSING_FIELD, message);
-            if at_root { fault.cure(format!("add `{field}:` to the file")) } else { fault.cure("add it here") }
+            fault(codes::MISSING_FIELD, format!("the field `{field}` is missing")).cure("add it here")
         }
         Wrong::Choice { found, expected } => fault(codes::UNKNOWN_WORD, format!("`{found}` is not known here"))
             .cure(meant.unwrap_or_else(|| format!("take one of {}", list(expected)))),

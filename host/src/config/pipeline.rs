@@ -30,9 +30,12 @@ pub(crate) const NAME: &str = "^[a-z][a-z0-9_-]{0,62}$";
 #[schemars(title = "Tidegate pipeline")]
 pub struct Pipeline {
     /// Version of the file's shape: 1.
+    #[serde(default)]
+    #[schemars(required)]
     pub version: Spanned<u32>,
     /// Name of the pipeline, unique in a host.
-    #[schemars(regex(pattern = NAME))]
+    #[serde(default)]
+    #[schemars(required, regex(pattern = NAME))]
     pub name: Spanned<String>,
     /// The names that `${…}` may use, in scalar values only.
     #[serde(default, skip_serializing_if = "Table::is_empty")]

@@ -27,11 +27,19 @@ pub(crate) type IsDamaged<'a> = &'a dyn Fn(&[&str]) -> bool;
 /// All faults of `pipeline` that a field has by itself; `tree` says which fields were written.
 pub(crate) fn check(pipeline: &Pipeline, tree: &Tree, damaged: IsDamaged<'_>) -> Vec<Flaw> {
     let mut rules = Rules { faults: Vec::new() };
-    if pipeline.version.value != 1 {
+    for field in ["version", "name"] {
+        if tree.get(field).is_none() {
+            let message = format!("the field `{field}` is missing");
+            rules.fault(codes::MISSING_FIELD, message, &tree.span, &format!("add `{field}:` to the file"));
+        }
+    }
+    if pipeline.version.value != 1 && !pipeline.version.span.is_empty() {
         let message = format!("version {} of the file is not known", pipeline.version.value);
         rules.fault(codes::WRONG_VERSION, message, &pipeline.version.span, "write `version: 1`");
     }
-    rules.name("pipeline", &pipeline.name);
+    if !pipeline.name.span.is_empty() {
+        rules.name("pipeline", &pipeline.name);
+    }
     rules.names("variable", &pipeline.vars);
     rules.names("source", &pipeline.sources);
     rules.names("stage", &pipeline.stages);
@@ -40,36 +48,44 @@ pub(crate) fn check(pipeline: &Pipeline, tree: &Tree, damaged: IsDamaged<'_>) ->
     rules.range("records", pipeline.batch.records.value.into(), 1..=1 << 20, "", &pipeline.batch.records.span);
     rules.range("bytes", pipeline.batch.bytes.0.into(), 1..=1 << 30, " bytes", &pipeline.batch.bytes.span);
     for (name, source) in pipeline.sources.iter() {
-        if !damaged(&["sources", &name.value]) {
-            rules.one_kind("source", name, &[
+        let lost = |kind: &str| damaged(&["sources", &name.value, kind]);
+        rules.one_kind(
+            "source",
+            name,
+            &[
                 ("file", source.file.is_some()),
                 ("stdin", source.stdin.is_some()),
                 ("http", source.http.is_some()),
                 ("generate", source.generate.is_some()),
                 ("host_metrics", source.host_metrics.is_some()),
-            ]);
-        }
+            ],
+            &lost,
+        );
         rules.source(source);
     }
     for (name, stage) in pipeline.stages.iter() {
-        if !damaged(&["stages", &name.value]) {
-            rules.one_kind("stage", name, &[
+        let lost = |kind: &str| damaged(&["stages", &name.value, kind]);
+        rules.one_kind(
+            "stage",
+            name,
+            &[
                 ("filter", stage.filter.is_some()),
                 ("map", stage.map.is_some()),
                 ("aggregate", stage.aggregate.is_some()),
-            ]);
-        }
+            ],
+            &lost,
+        );
         let written = tree.get("stages").and_then(|stages| stages.get(&name.value));
         rules.stage(stage, written, damaged(&["stages", &name.value, "window"]));
     }
     for (name, sink) in pipeline.sinks.iter() {
-        if !damaged(&["sinks", &name.value]) {
-            rules.one_kind("sink", name, &[
-                ("file", sink.file.is_some()),
-                ("stdout", sink.stdout.is_some()),
-                ("discard", sink.discard.is_some()),
-            ]);
-        }
+        let lost = |kind: &str| damaged(&["sinks", &name.value, kind]);
+        rules.one_kind(
+            "sink",
+            name,
+            &[("file", sink.file.is_some()), ("stdout", sink.stdout.is_some()), ("discard", sink.discard.is_some())],
+            &lost,
+        );
         if let (Some(encode), Some(_)) = (&sink.encode, &sink.discard) {
             rules.no_effect("`encode` of a sink that discards", &encode.span);
         }
@@ -120,12 +136,13 @@ impl Rules {
         }
     }
 
-    fn one_kind(&mut self, what: &str, name: &Spanned<String>, kinds: &[(&str, bool)]) {
+    fn one_kind(&mut self, what: &str, name: &Spanned<String>, kinds: &[(&str, bool)], lost: &dyn Fn(&str) -> bool) {
         let listed = |all: &[&str]| all.iter().map(|kind| format!("`{kind}`")).collect::<Vec<_>>().join(", ");
         let set: Vec<_> = kinds.iter().filter(|kind| kind.1).map(|kind| kind.0).collect();
         let all: Vec<_> = kinds.iter().map(|kind| kind.0).collect();
         match set.as_slice() {
             [_] => {}
+            [] if all.iter().any(|kind| lost(kind)) => {}
             [] => {
                 let message = format!("the {what} `{}` is of no kind", name.value);
                 self.fault(codes::NOT_ONE_KIND, message, &name.span, &format!("add one of {}", listed(&all)));
@@ -219,14 +236,11 @@ impl Rules {
     fn variables(&mut self, pipeline: &Pipeline, tree: &Tree, damaged: IsDamaged<'_>) {
         for (name, var) in pipeline.vars.iter() {
             let super::Var::Lookup(lookup) = var else { continue };
-            if damaged(&["vars", &name.value]) {
-                continue;
-            }
             let kinds = [("env", lookup.env.is_some()), ("secret", lookup.secret.is_some())];
-            self.one_kind("variable", name, &kinds);
+            self.one_kind("variable", name, &kinds, &|kind| damaged(&["vars", &name.value, kind]));
             if let Some(secret) = &lookup.secret {
                 let kinds = [("file", secret.file.is_some()), ("env", secret.env.is_some())];
-                self.one_kind("secret", name, &kinds);
+                self.one_kind("secret", name, &kinds, &|kind| damaged(&["vars", &name.value, "secret", kind]));
                 if lookup.default.is_some() {
                     let default = tree.get("vars").and_then(|vars| vars.get(&name.value)?.get("default"));
                     self.no_effect("`default` of a secret", &default.map_or(0..0, |tree| tree.span.clone()));

@@ -53,6 +53,8 @@ pub(crate) fn read<T: DeserializeOwned>(mut tree: Tree) -> Read<T> {
         excused.insert(excuse(cut.names.last().map_or("", String::as_str)));
         if let Some(meant) = misfit.meant() {
             excused.insert(excuse(meant));
+            let above = cut.names.split_last().map_or(&[][..], |(_, above)| above);
+            read.gone.insert(above.iter().cloned().chain([meant.to_owned()]).collect());
         }
         read.gone.insert(cut.names);
         let known = match &misfit.wrong {

@@ -68,24 +68,50 @@ pub(crate) fn parse(text: &str) -> (Option<Tree>, Vec<Flaw>) {
 }
 
 fn unread(error: &serde_saphyr::Error, text: &str) -> Flaw {
+    use serde_saphyr::Error;
     let span = error.location().map(|at| range(&at, text));
-    let (code, cure) = match error.without_snippet() {
-        serde_saphyr::Error::Budget { .. }
-        | serde_saphyr::Error::AliasReplayLimitExceeded { .. }
-        | serde_saphyr::Error::AliasExpansionLimitExceeded { .. }
-        | serde_saphyr::Error::AliasReplayStackDepthExceeded { .. } => {
-            (codes::TOO_LARGE, Some("write it with fewer values, less nesting or fewer aliases".to_owned()))
+    let mut inner = error.without_snippet();
+    while let Error::AliasError { error, .. } = inner {
+        inner = error.without_snippet();
+    }
+    let (code, message, cure) = match inner {
+        Error::Budget { breach, .. } => (codes::TOO_LARGE, too_many(&format!("{breach:?}")), Some(LESS)),
+        Error::AliasReplayLimitExceeded { .. }
+        | Error::AliasExpansionLimitExceeded { .. }
+        | Error::AliasReplayStackDepthExceeded { .. } => (codes::TOO_LARGE, too_many("Aliases"), Some(LESS)),
+        Error::MultipleDocuments { .. } => (codes::TOO_LARGE, too_many("Documents"), Some("write a file for each")),
+        other => {
+            let said = other.render_with_formatter(&serde_saphyr::DefaultMessageFormatter);
+            let said = said.lines().next().unwrap_or_default();
+            let said = said.rsplit_once(" at line ").map_or(said, |(said, _)| said);
+            // What the parser calls nesting is a budget of ours.
+            let code = if said.contains("recursion limit") || said.contains("nesting") {
+                codes::TOO_LARGE
+            } else {
+                codes::SYNTAX
+            };
+            (code, format!("this is not YAML: {said}"), None)
         }
-        serde_saphyr::Error::MultipleDocuments { .. } => (codes::SYNTAX, Some("write one file each".to_owned())),
-        _ => (codes::SYNTAX, None),
     };
-    let said = error.render_with_formatter(&serde_saphyr::DefaultMessageFormatter);
-    let message = match error.without_snippet() {
-        serde_saphyr::Error::Budget { breach, .. } => format!("the file is larger than allowed: {breach:?}"),
-        serde_saphyr::Error::MultipleDocuments { .. } => "more than one document in a file".to_owned(),
-        _ => format!("this is not YAML: {}", said.lines().next().unwrap_or_default()),
-    };
-    Flaw { code, message, labels: span.map(|span| (span, String::new())).into_iter().collect(), cure }
+    Flaw {
+        code,
+        message,
+        labels: span.map(|span| (span, String::new())).into_iter().collect(),
+        cure: cure.map(str::to_owned),
+    }
+}
+
+/// What to do about a file that is too large.
+const LESS: &str = "write it with fewer values, less nesting or fewer aliases";
+
+/// `MergeKeys { … }` in words.
+fn too_many(breach: &str) -> String {
+    let name = breach.split([' ', '{', '(']).next().unwrap_or_default();
+    let words: String = name
+        .chars()
+        .flat_map(|c| c.is_ascii_uppercase().then_some(' ').into_iter().chain([c.to_ascii_lowercase()]))
+        .collect();
+    format!("the file has more{words} than allowed")
 }
 
 /// The bytes that `at` covers; empty for mappings and lists, which begin somewhere and have no text of their own.
@@ -220,23 +246,18 @@ fn duplicates(text: &str) -> Vec<Flaw> {
         }
         if let Some(Level::Map { seen, value_next }) = levels.last_mut() {
             *value_next = !*value_next;
-            if *value_next {
-                if let Event::Scalar(name, ..) = &event {
-                    let start = at.start.byte_offset().unwrap_or(0).min(text.len());
-                    let span = start..at.end.byte_offset().unwrap_or(start).clamp(start, text.len());
-                    if name.as_ref() == "<<" {
-                        continue;
-                    }
-                    if let Some(first) = seen.get(name.as_ref()) {
-                        found.push(Flaw {
-                            code: codes::DUPLICATE_KEY,
-                            message: format!("`{name}` stands twice in the same mapping"),
-                            labels: vec![(span, "again here".to_owned()), (first.clone(), "first here".to_owned())],
-                            cure: Some("keep one of the two".to_owned()),
-                        });
-                    } else {
-                        seen.insert(name.to_string(), span);
-                    }
+            if *value_next
+                && let Event::Scalar(name, ..) = &event
+                && name.as_ref() != "<<"
+            {
+                let start = at.start.byte_offset().unwrap_or(0).min(text.len());
+                let span = start..at.end.byte_offset().unwrap_or(start).clamp(start, text.len());
+                if let Some(first) = seen.get(name.as_ref()) {
+                    let message = format!("`{name}` stands twice in the same mapping");
+                    let flaw = Flaw::at(codes::DUPLICATE_KEY, &span, message).label(first, "first here");
+                    found.push(flaw.cure("keep one of the two"));
+                } else {
+                    seen.insert(name.to_string(), span);
                 }
             }
         }

@@ -6,7 +6,9 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use super::{
     super::{Loaded, pipeline},
-    Consumer, Edge, Graph, Input, Output, Producer, Sink, Source, Stage, fields::Wanted, outputs::Settled,
+    Consumer, Edge, Graph, Input, Output, Producer, Sink, Source, Stage,
+    fields::Wanted,
+    outputs::Settled,
 };
 use crate::{
     batch::Limit,
@@ -110,7 +112,10 @@ pub(super) fn build(
         name: pipeline.name.value.clone(),
         folder: loaded.folder.clone(),
         epoch: pipeline.epoch.value,
-        batch: Limit { records: usize::try_from(pipeline.batch.records.value).ok()?, bytes: pipeline.batch.bytes.bytes() },
+        batch: Limit {
+            records: usize::try_from(pipeline.batch.records.value).ok()?,
+            bytes: pipeline.batch.bytes.bytes(),
+        },
         linger: pipeline.batch.linger,
         uncommitted: pipeline.uncommitted,
         sources,

@@ -67,12 +67,15 @@ fn one<'p>(
         Some(window) => windowing(window),
         None => Windowing::None,
     };
-    let mut settled =
-        Settled { name, stage, kind, plugin, outputs: None, needs: Vec::new(), config: None, window };
+    let mut settled = Settled { name, stage, kind, plugin, outputs: None, needs: Vec::new(), config: None, window };
     let (Some(facts), Some(kind), Some(plugin)) = (facts, kind, plugin) else { return settled };
     if facts.kind != kind {
         let (is, says) = (word(facts.kind), word(kind));
-        let flaw = Flaw::at(codes::WRONG_KIND, &plugin.span, format!("`{}` is {} {is}, not {} {says}", plugin.value, article(is), article(says)));
+        let flaw = Flaw::at(
+            codes::WRONG_KIND,
+            &plugin.span,
+            format!("`{}` is {} {is}, not {} {says}", plugin.value, article(is), article(says)),
+        );
         flaws.push(flaw.cure(format!("write `{is}: {}`", plugin.value)));
     }
     for need in &facts.needs {
@@ -104,6 +107,7 @@ fn outputs(
             let message = format!("`{}` describes an output `{name}`, which cannot be its name", plugin.value);
             flaws.push(Flaw::at(codes::BAD_DESCRIPTION, &plugin.span, message));
         }
+        // Even a bad name keeps its place: ports are counted by it.
         all.push(name.clone());
     }
     if let (true, Value::Map(entries)) = (facts.outputs_from_config, &stage.config.value) {
@@ -111,9 +115,10 @@ fn outputs(
         for (name, _) in entries {
             if !is_name(&name.value) || OWN.contains(&name.value.as_str()) {
                 let flaw = Flaw::at(codes::BAD_NAME, &name.span, format!("`{}` cannot name an output", name.value));
-                flaws.push(flaw.cure("use lowercase letters, digits, `_` and `-`, and none of `rest`, `late`, `refused`"));
-            }
-            if !all.contains(&name.value) {
+                flaws.push(
+                    flaw.cure("use lowercase letters, digits, `_` and `-`, and none of `rest`, `late`, `refused`"),
+                );
+            } else if !all.contains(&name.value) {
                 all.push(name.value.clone());
             }
         }

@@ -124,7 +124,11 @@ fn dot(graph: &Graph, out: &mut String) -> std::fmt::Result {
     for edge in &graph.edges {
         let label = graph.port(edge.from, edge.port);
         let (from, to) = (quoted(graph.producer(edge.from)), quoted(graph.consumer(edge.to)));
-        writeln!(out, "  {from} -> {to}{};", if label.is_empty() { String::new() } else { format!(" [label={label:?}]") })?;
+        writeln!(
+            out,
+            "  {from} -> {to}{};",
+            if label.is_empty() { String::new() } else { format!(" [label={label:?}]") }
+        )?;
     }
     writeln!(out, "}}")
 }

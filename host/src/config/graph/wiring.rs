@@ -127,7 +127,8 @@ impl<'a> Names<'a> {
             return self.not_found(reference, flaws);
         };
         let Bearer::Producer(producer) = bearer else {
-            let flaw = Flaw::at(codes::NO_SUCH_OUTPUT, &reference.span, format!("nothing comes out of the sink `{name}`"));
+            let flaw =
+                Flaw::at(codes::NO_SUCH_OUTPUT, &reference.span, format!("nothing comes out of the sink `{name}`"));
             flaws.push(flaw.cure("read what the sink reads"));
             return Found::Not(None);
         };
@@ -229,13 +230,14 @@ impl<'a> Names<'a> {
         for declared in &self.loaded.pipeline.edges {
             let Found::Output(from, port) = self.find(&declared.from, flaws) else { continue };
             let pair = (declared.from.value.as_str(), declared.to.value.as_str());
-            let edge = edges.iter_mut().find(|edge| {
-                edge.from == from && edge.port == port && self.consumer(edge.to) == Some(pair.1)
-            });
+            let edge = edges
+                .iter_mut()
+                .find(|edge| edge.from == from && edge.port == port && self.consumer(edge.to) == Some(pair.1));
             match edge {
                 Some(_) if seen.contains(&pair) => {
                     let message = format!("the edge from `{}` to `{}` stands twice", pair.0, pair.1);
-                    flaws.push(Flaw::at(codes::DUPLICATE_KEY, &declared.from.span, message).cure("keep one of the two"));
+                    flaws
+                        .push(Flaw::at(codes::DUPLICATE_KEY, &declared.from.span, message).cure("keep one of the two"));
                 }
                 Some(edge) => edge.capacity = limit(&declared.capacity),
                 None if self.loaded.broken.is(&["sinks", pair.1]) || self.loaded.broken.is(&["stages", pair.1]) => {}

@@ -23,30 +23,34 @@ struct Known {
     origin: Origin,
 }
 
-/// Looks the variables of `root` up and puts their values in; answers what is wrong.
-pub(crate) fn interpolate(
-    root: &mut Tree,
-    text: &str,
-    folder: &Path,
-    env: &dyn Fn(&str) -> Option<String>,
-) -> Vec<Flaw> {
-    let mut faults = Vec::new();
+/// What came of the variables of a file.
+#[derive(Default)]
+pub(crate) struct Filled {
+    /// What is wrong.
+    pub(crate) flaws: Vec<Flaw>,
+    /// Scalars that a value is missing in: what else is wrong with them follows from that.
+    pub(crate) doubtful: Vec<Range<usize>>,
+}
+
+/// Looks the variables of `root` up and puts their values in.
+pub(crate) fn interpolate(root: &mut Tree, text: &str, folder: &Path, env: &dyn Fn(&str) -> Option<String>) -> Filled {
+    let mut filled = Filled::default();
     let known = match root.get("vars").map(|vars| &vars.value) {
         Some(Value::Map(entries)) => entries
             .iter()
-            .map(|(name, tree)| (name.value.clone(), look_up(tree, text, folder, env, &mut faults)))
+            .map(|(name, tree)| (name.value.clone(), look_up(tree, text, folder, env, &mut filled.flaws)))
             .collect(),
         _ => BTreeMap::new(),
     };
     if let Value::Map(entries) = &mut root.value {
         for (key, tree) in entries {
-            refuse_in_key(&key.value, &key.span, &mut faults);
+            refuse_in_key(&key.value, &key.span, &mut filled.flaws);
             if key.value != "vars" {
-                put_in(tree, text, &known, &mut faults);
+                put_in(tree, text, &known, &mut filled);
             }
         }
     }
-    faults
+    filled
 }
 
 fn no_value(message: String, span: Range<usize>, cure: &str) -> Flaw {
@@ -133,17 +137,17 @@ fn refuse_in_key(key: &str, span: &Range<usize>, faults: &mut Vec<Flaw>) {
     }
 }
 
-fn put_in(tree: &mut Tree, text: &str, known: &BTreeMap<String, Known>, faults: &mut Vec<Flaw>) {
+fn put_in(tree: &mut Tree, text: &str, known: &BTreeMap<String, Known>, to: &mut Filled) {
     match &mut tree.value {
-        Value::List(items) => items.iter_mut().for_each(|item| put_in(item, text, known, faults)),
+        Value::List(items) => items.iter_mut().for_each(|item| put_in(item, text, known, to)),
         Value::Map(entries) => {
             for (key, item) in entries {
-                refuse_in_key(&key.value, &key.span, faults);
-                put_in(item, text, known, faults);
+                refuse_in_key(&key.value, &key.span, &mut to.flaws);
+                put_in(item, text, known, to);
             }
         }
         Value::Text(words) if words.contains("${") => {
-            let (value, origin) = fill(words, &tree.span, text, known, faults);
+            let (value, origin) = fill(words, &tree.span, text, known, to);
             tree.value = Value::Text(value);
             tree.origin = origin;
         }
@@ -157,7 +161,7 @@ fn fill(
     span: &Range<usize>,
     text: &str,
     known: &BTreeMap<String, Known>,
-    faults: &mut Vec<Flaw>,
+    to: &mut Filled,
 ) -> (String, Origin) {
     let (mut filled, mut origin, mut rest) = (String::with_capacity(words.len()), Origin::File, words);
     while let Some(at) = rest.find("${") {
@@ -179,14 +183,18 @@ fn fill(
                         origin = origin.max(variable.origin);
                         match &variable.text {
                             Some(value) => filled.push_str(value),
-                            None => filled.push_str(&reference),
+                            None => {
+                                filled.push_str(&reference);
+                                to.doubtful.push(span.clone());
+                            }
                         }
                     }
                     None => {
                         origin = origin.max(Origin::Variable);
                         filled.push_str(&reference);
+                        to.doubtful.push(span.clone());
                         let likely = closest(name, known.keys().map(String::as_str));
-                        faults.push(Flaw {
+                        to.flaws.push(Flaw {
                             code: codes::UNDECLARED_VARIABLE,
                             message: format!("no variable is called `{name}`"),
                             labels: vec![(within(span, text, &reference), String::new())],
@@ -203,7 +211,8 @@ fn fill(
                 origin = origin.max(Origin::Variable);
                 filled.push_str("${");
                 rest = behind;
-                faults.push(Flaw {
+                to.doubtful.push(span.clone());
+                to.flaws.push(Flaw {
                     code: codes::BAD_REFERENCE,
                     message: "`${` is not followed by a name and `}`".to_owned(),
                     labels: vec![(within(span, text, "${"), String::new())],

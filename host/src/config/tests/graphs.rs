@@ -1,0 +1,140 @@
+//! Graphs: what a good file comes to, and that random ones are told exactly their faults.
+
+use proptest::prelude::*;
+
+use super::{
+    super::{
+        codes,
+        graph::{Consumer, Picture, Port, Producer, render},
+    },
+    checked,
+};
+
+const GOOD: &str = include_str!("../../../tests/config/good.yaml");
+const ENV: &[(&str, &str)] = &[("PORT", "8080"), ("TOKEN", "hunter2")];
+
+#[test]
+fn a_good_file_becomes_a_graph_in_topological_order() {
+    let graph = &checked(GOOD, ENV).unwrap();
+    let names: Vec<_> = graph.stages.iter().map(|stage| stage.name.as_str()).collect();
+    assert_eq!(names, ["errors", "per_path", "classify"]);
+    for edge in &graph.edges {
+        if let (Producer::Stage(from), Consumer::Stage(to)) = (edge.from, edge.to) {
+            assert!(from < to);
+        }
+    }
+    let classify: Vec<_> = graph.into(Consumer::Stage(2)).map(|edge| (edge.from, edge.port, edge.input)).collect();
+    assert_eq!(classify, [(Producer::Source(0), Port::Main, 0), (Producer::Stage(1), Port::Main, 1)]);
+    assert_eq!(graph.stages[2].outputs, ["robots", "slow"]);
+    assert_eq!(graph.stages[2].config.expose(), r#"{"slow":"ms > 1000","robots":"hunter2"}"#);
+    let slow = graph.out_of(Producer::Stage(2)).find(|edge| edge.port == Port::Named(1)).unwrap();
+    assert_eq!((slow.capacity.records, slow.capacity.bytes), (10, 8 << 20));
+}
+
+#[test]
+fn a_source_decodes_the_fields_that_stages_behind_filters_ask_for() {
+    let graph = checked(GOOD, ENV).unwrap();
+    let fields: Vec<_> = graph.sources[0].stamp.fields.iter().map(|field| &**field).collect();
+    // `errors` needs `/status`; `per_path` groups by `/path`, and reads what the filter let pass.
+    assert_eq!(fields, ["/path", "/status"]);
+    assert!(graph.stages.iter().all(|stage| stage.fields.is_empty()));
+    assert!(!graph.sources[0].ids);
+}
+
+#[test]
+fn ids_are_made_upstream_of_whoever_needs_them() {
+    let yaml = "
+version: 1
+name: p
+sources: { in: { stdin: {} }, other: { stdin: {} } }
+stages:
+  first: { from: in, map: m }
+  second: { from: first, map: seeded }
+sinks: { out: { from: [second, other], discard: {} } }
+";
+    let graph = checked(yaml, &[]).unwrap();
+    assert_eq!((graph.sources[0].ids, graph.sources[1].ids), (true, false));
+    assert_eq!((graph.stages[0].ids, graph.stages[1].ids), (true, false));
+}
+
+#[test]
+fn a_graph_is_drawn_three_ways() {
+    let graph = checked(GOOD, ENV).unwrap();
+    let ascii = render(&graph, Picture::Ascii);
+    assert!(ascii.contains("errors     filter by_status, 2 workers\n  ─▶ per_path\n  .rest ─▶ rest\n"), "{ascii}");
+    let dot = render(&graph, Picture::Dot);
+    assert!(dot.contains("\"classify\" -> \"alarms\" [label=\"slow\"];"), "{dot}");
+    let mermaid = render(&graph, Picture::Mermaid);
+    assert!(mermaid.contains("  _classify -- slow --> _alarms\n"), "{mermaid}");
+}
+
+/// A file of `from` lists: stage `s0` is a source, the others map what they name.
+fn file(reads: &[Vec<usize>]) -> String {
+    let mut yaml = "version: 1\nname: p\nsources: { s0: { stdin: {} } }\nstages:\n".to_owned();
+    for (at, from) in reads.iter().enumerate() {
+        let from: Vec<_> = from.iter().map(|from| format!("s{from}")).collect();
+        yaml += &format!("  s{}: {{ from: [{}], map: m }}\n", at + 1, from.join(", "));
+    }
+    let all: Vec<_> = (0..=reads.len()).map(|at| format!("s{at}")).collect();
+    yaml + &format!("sinks: {{ out: {{ from: [{}], discard: {{}} }} }}\n", all.join(", "))
+}
+
+fn codes_of(yaml: &str) -> Vec<&'static str> {
+    checked(yaml, &[]).map_or_else(|faults| faults.iter().map(|fault| fault.code).collect(), |_| Vec::new())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_random_graph_without_circles_is_sorted(
+        seeds in prop::collection::vec(prop::collection::vec(any::<prop::sample::Index>(), 1..4), 1..12),
+        shuffle in any::<prop::sample::Index>(),
+    ) {
+        let mut reads: Vec<Vec<usize>> = seeds.iter().enumerate().map(|(at, seeds)| {
+            let mut from: Vec<_> = seeds.iter().map(|seed| seed.index(at + 1)).collect();
+            from.sort_unstable();
+            from.dedup();
+            from
+        }).collect();
+        // The order of the file is another than that of the graph.
+        let turn = shuffle.index(reads.len());
+        let name = |old: usize| if old == 0 { 0 } else { (old - 1 + turn) % reads.len() + 1 };
+        let mut turned = vec![Vec::new(); reads.len()];
+        for (at, from) in reads.iter().enumerate() {
+            turned[name(at + 1) - 1] = from.iter().map(|from| name(*from)).collect();
+        }
+        reads = turned;
+        let graph = checked(&file(&reads), &[]).unwrap();
+        prop_assert_eq!(graph.stages.len(), reads.len());
+        let edges: usize = reads.iter().map(Vec::len).sum();
+        prop_assert_eq!(graph.edges.len(), edges + reads.len() + 1);
+        for edge in &graph.edges {
+            if let (Producer::Stage(from), Consumer::Stage(to)) = (edge.from, edge.to) {
+                prop_assert!(from < to);
+            }
+        }
+    }
+
+    #[test]
+    fn an_edge_back_is_a_circle_that_is_named(len in 1_usize..10, back in any::<prop::sample::Index>()) {
+        let mut reads: Vec<Vec<usize>> = (0..len).map(|at| vec![at]).collect();
+        let to = back.index(len);
+        reads[to].push(len);
+        let faults = checked(&file(&reads), &[]).unwrap_err();
+        prop_assert_eq!(faults.len(), 1);
+        prop_assert_eq!(faults[0].code, codes::CYCLE);
+        let round: Vec<_> = (to + 1..=len).chain([to + 1]).map(|at| format!("`s{at}`")).collect();
+        prop_assert!(faults[0].message.ends_with(&round.join(" → ")), "{}", faults[0].message);
+    }
+
+    #[test]
+    fn every_dangling_name_and_every_empty_input_is_told(gone in 1_usize..6, empty in 1_usize..6) {
+        let mut reads: Vec<Vec<usize>> = (0..gone).map(|at| vec![100 + at]).collect();
+        reads.extend((0..empty).map(|_| Vec::new()));
+        let codes = codes_of(&file(&reads));
+        prop_assert_eq!(codes.iter().filter(|code| **code == codes::NO_SUCH_OUTPUT).count(), gone);
+        prop_assert_eq!(codes.iter().filter(|code| **code == codes::NO_INPUT).count(), empty);
+        prop_assert_eq!(codes.len(), gone + empty);
+    }
+}
