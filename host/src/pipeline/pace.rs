@@ -33,8 +33,9 @@ impl Pace {
 
     /// From when on records may be read, if not at `now`.
     pub fn wait(&self, now: Duration) -> Option<Duration> {
-        let from = self.due - self.burst;
-        (from > now.as_secs_f64()).then(|| Duration::from_secs_f64(from))
+        // Compared as what is returned, so that who waits until then need not wait again for a rounding.
+        let from = Duration::try_from_secs_f64(self.due - self.burst).unwrap_or_default();
+        (from > now).then_some(from)
     }
 
     /// Notes that `records` were read at `now`.

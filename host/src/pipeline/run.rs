@@ -267,10 +267,15 @@ impl Supervisor {
                         run.stop(end_of(failure));
                     }
                     Some((Participant::Sink(at), Ok(TaskEnd::Sink(task, result)))) => {
-                        left_sinks.insert(at, task);
-                        if let Err(error @ SinkFailure::Never { .. }) = result {
-                            run.stop(RunEnd::End(Ending::Failed(format!("{error:#}"))));
+                        match result {
+                            Err(error @ SinkFailure::Never { .. }) => {
+                                run.stop(RunEnd::End(Ending::Failed(format!("{error:#}"))));
+                            }
+                            // Its sink cannot go on in another run: left out, no other run begins.
+                            Err(SinkFailure::Interrupted) => continue,
+                            Ok(()) | Err(SinkFailure::Gone(_)) => {}
                         }
+                        left_sinks.insert(at, task);
                     }
                     // Whoever found its neighbours gone is not the reason; the reason comes from elsewhere.
                     Some(_) => {}

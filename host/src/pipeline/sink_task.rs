@@ -2,7 +2,7 @@
 //!
 //! Owns the retrying. Invariant: an epoch is reported only after everything in front of its barrier has been flushed.
 
-use std::{sync::Arc, time::Duration};
+use std::{pin::pin, sync::Arc, time::Duration};
 
 use backon::{BackoffBuilder, ExponentialBuilder};
 use tokio::sync::mpsc;
@@ -23,12 +23,18 @@ use crate::{
 /// First and longest wait between two attempts.
 const WAITS: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(30));
 
+/// How long a write under way may take to finish when the pipeline is taken down.
+const GRACE: Duration = Duration::from_secs(1);
+
 /// Why a sink ended early.
 #[derive(Debug, thiserror::Error)]
 pub enum SinkFailure {
     /// The pipeline is being taken down.
     #[error(transparent)]
     Gone(#[from] Gone),
+    /// The pipeline is being taken down, and a write under way did not finish: nobody knows how far it came.
+    #[error("a write was interrupted")]
+    Interrupted,
     /// What is written to will not take more.
     #[error("sink `{name}`: {error:#}")]
     Never {
@@ -84,7 +90,7 @@ impl SinkTask {
                     point.tally.add(&tally);
                 }
                 Taken::Barrier(epoch) => {
-                    let flushed = self.sink.flush().await;
+                    let flushed = unless_killed(&inbox, self.sink.flush()).await?;
                     self.persist(flushed, &inbox).await?;
                     reports.send((self.number, epoch, point.clone())).await.map_err(|_| Gone)?;
                 }
@@ -95,7 +101,7 @@ impl SinkTask {
     }
 
     async fn write(&mut self, batch: &Batch, inbox: &Inbox) -> Result<Vec<Refused>, SinkFailure> {
-        let (refused, written) = match self.sink.write(batch).await {
+        let (refused, written) = match unless_killed(inbox, self.sink.write(batch)).await? {
             Ok(refused) => (refused, Ok(())),
             Err(error) => (Vec::new(), Err(error)),
         };
@@ -127,7 +133,7 @@ impl SinkTask {
                     if tokio::time::timeout(wait, inbox.killed()).await.is_ok() {
                         return Err(Gone.into());
                     }
-                    result = self.sink.flush().await;
+                    result = unless_killed(inbox, self.sink.flush()).await?;
                 }
             }
         }
@@ -136,5 +142,17 @@ impl SinkTask {
             self.board.set_trouble(Participant::Sink(self.number), None);
         }
         Ok(())
+    }
+}
+
+/// What `write` comes to; when the pipeline is taken down, it gets a little longer.
+async fn unless_killed<T>(inbox: &Inbox, write: impl Future<Output = T>) -> Result<T, SinkFailure> {
+    let mut write = pin!(write);
+    tokio::select! {
+        biased;
+        written = &mut write => Ok(written),
+        () = inbox.killed() => {
+            tokio::time::timeout(GRACE, write).await.map_err(|_| SinkFailure::Interrupted)
+        }
     }
 }

@@ -144,9 +144,9 @@ async fn with_a_blocked_sink_the_source_stops_at_the_sum_of_what_the_lanes_hold(
     let (parts, collected) = plan.parts();
     let running = start(parts);
     let board = running.board.clone();
-    // 10 in the source's hands, 50 in each lane; the filter halves: 5 in its hands count for the 10 they were made
-    // of, and the sink holds 5 of those. 10 + 50 + 10 + 100 + 10.
-    let expected = 180;
+    // Batches of 10 are cut into 1 and 9 where the watermark moves. 10 in the source's hands; 50 in the lane; 9 in
+    // the hands of the filter, which keeps every other; 50 in the next lane, made of 100; 1 in the sink's hands.
+    let expected = 10 + 50 + 9 + 100 + 1;
     let read = || board.sources[0].read().tally.received;
     tokio::time::timeout(PATIENCE, async {
         while read() < expected {
