@@ -120,9 +120,11 @@ pub(super) fn verdict(error: io::Error, doing: impl Display + Send + Sync + 'sta
 
 #[cfg(test)]
 mod tests {
+    use futures::{FutureExt as _, future::BoxFuture};
     use proptest::prelude::*;
 
     use super::*;
+    use crate::batch::Batch;
 
     proptest! {
         #[test]
@@ -154,6 +156,28 @@ mod tests {
             backlog.drain(usize::MAX, |bytes| { written.extend_from_slice(bytes); Ok(bytes.len()) }).unwrap();
             prop_assert_eq!(written, expected);
         }
+    }
+
+    /// A sink whose other side is busy for some flushes.
+    struct Busy(usize);
+
+    impl Sink for Busy {
+        fn write<'a>(&'a mut self, _: &'a Batch) -> BoxFuture<'a, Result<Vec<Refused>, SinkError>> {
+            async { Ok(Vec::new()) }.boxed()
+        }
+
+        fn flush(&mut self) -> BoxFuture<'_, Result<(), SinkError>> {
+            let busy = self.0 > 0;
+            self.0 = self.0.saturating_sub(1);
+            async move { if busy { Err(SinkError::Later(anyhow::anyhow!("busy"))) } else { Ok(()) } }.boxed()
+        }
+    }
+
+    #[tokio::test]
+    async fn refusals_are_told_once_writing_goes_on_and_an_error_where_there_are_none() {
+        let refused = vec![Refused { at: 3, reason: "too blue".to_owned() }];
+        assert_eq!(spill(&mut Busy(1), refused.clone()).await.unwrap(), refused);
+        assert!(matches!(spill(&mut Busy(1), Vec::new()).await, Err(SinkError::Later(_))));
     }
 
     #[test]

@@ -10,7 +10,8 @@
 //! what a truncation removed, where no copy stands in the same folder, and a file that was created, rotated to a name that the
 //! pattern does not have and removed or compressed between two looks.
 //!
-//! Links are followed as [`Pattern`](pattern::Pattern) says; devices and pipes are not read.
+//! A pattern does not follow links out of the folder in front of its first wildcard; a plain path may be a link to
+//! anywhere. Devices and pipes are not read.
 
 mod follow;
 mod pattern;
@@ -104,18 +105,17 @@ impl FileSource {
             if let Some(error) = round.error.take() {
                 return Err(error);
             }
-            if round.changed {
-                round.changed = false;
+            let over = std::mem::take(&mut round.over);
+            if std::mem::take(&mut round.changed) {
                 self.marks = round.marks();
+            } else {
+                over.into_iter().for_each(|at| note(&mut self.marks, round, at));
             }
             if let Some(chunk) = round.decode(most) {
-                if let (Some(mark), Some(now)) = (self.marks.get_mut(round.at), round.mark()) {
-                    *mark = now;
-                }
+                note(&mut self.marks, round, round.at);
                 return Ok(Read::Chunk(chunk));
             }
             if round.ended {
-                self.marks = round.marks();
                 return Ok(Read::End);
             }
             if let Some(due) = round.due {
@@ -138,8 +138,16 @@ impl FileSource {
             return Err(error);
         }
         round.changed = false;
+        round.over.clear();
         self.marks = round.marks();
         Ok(true)
+    }
+}
+
+/// Writes down how far the file at position `at` has been handed out.
+fn note(marks: &mut [Mark], round: &Round, at: usize) {
+    if let (Some(mark), Some(now)) = (marks.get_mut(at), round.mark(at)) {
+        *mark = now;
     }
 }
 

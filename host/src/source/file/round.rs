@@ -68,6 +68,8 @@ pub(super) struct Round {
     pub(super) due: Option<Instant>,
     /// Whether files came or went.
     pub(super) changed: bool,
+    /// Files that have been read to their end since the marks were last taken.
+    pub(super) over: Vec<usize>,
     pub(super) ended: bool,
     pub(super) error: Option<anyhow::Error>,
 }
@@ -110,6 +112,7 @@ impl Round {
             still: STILL,
             due: None,
             changed: false,
+            over: Vec::new(),
             ended: false,
             error: None,
         };
@@ -131,9 +134,9 @@ impl Round {
         self.tails.iter().map(Tail::mark).collect()
     }
 
-    /// How far the file in hand has been handed out.
-    pub(super) fn mark(&self) -> Option<Mark> {
-        self.tails.get(self.at).map(Tail::mark)
+    /// How far the file at position `at` has been handed out.
+    pub(super) fn mark(&self, at: usize) -> Option<Mark> {
+        self.tails.get(at).map(Tail::mark)
     }
 
     /// Forgets the block in hand and begins a round.
@@ -217,7 +220,7 @@ impl Round {
                     if self.visit == Visit::Over {
                         // What is over needs no descriptor, and is opened again should it grow all the same.
                         tail.file = None;
-                        self.changed = true;
+                        self.over.push(self.at);
                     }
                 }
                 self.put_down();

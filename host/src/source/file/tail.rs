@@ -100,7 +100,7 @@ impl Tail {
             moved: false,
             visible: true,
             born: seen.born,
-            since: (SystemTime::now().checked_sub(COARSE).unwrap_or(SystemTime::UNIX_EPOCH), SystemTime::UNIX_EPOCH),
+            since: (now_at_least(seen.born.0), SystemTime::UNIX_EPOCH),
             after: None,
             starved: false,
             doubtful: None,
@@ -228,6 +228,11 @@ impl Tail {
         (self.offset, self.head, self.last, self.done) = (mark.offset, head, last, mark.done);
         Ok(true)
     }
+}
+
+/// Now, as the clock of a file system may show it, but no earlier than `made`.
+fn now_at_least(made: SystemTime) -> SystemTime {
+    SystemTime::now().checked_sub(COARSE).map_or(made, |now| now.max(made))
 }
 
 /// Whether `bytes` stand at `at` in `file`.

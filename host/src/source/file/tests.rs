@@ -234,12 +234,7 @@ async fn a_file_that_was_replaced_is_not_taken_for_the_one_that_was_read() {
 #[tokio::test]
 async fn a_file_rotated_while_nobody_looked_is_found_again_with_those_between() {
     let folder = tempdir().unwrap();
-    let path = write(&folder, "a.log", "1\n2\n3\n");
     write(&folder, "a.log.0", "older\n");
-    let mut source = follower(&folder, "a.log", NEVER);
-    assert_eq!(some(&mut source, Limit { records: 1, bytes: 1 << 20 }).await.unwrap(), ["1"]);
-    let position = source.position();
-    drop(source);
     // The clock of the file system has to move on, or the generations cannot be told apart.
     let tick = || {
         let stamp = folder.path().join("tick");
@@ -256,6 +251,12 @@ async fn a_file_rotated_while_nobody_looked_is_found_again_with_those_between() 
             }
         }
     };
+    tick();
+    let path = write(&folder, "a.log", "1\n2\n3\n");
+    let mut source = follower(&folder, "a.log", NEVER);
+    assert_eq!(some(&mut source, Limit { records: 1, bytes: 1 << 20 }).await.unwrap(), ["1"]);
+    let position = source.position();
+    drop(source);
     tick();
     fs::rename(&path, folder.path().join("a.log.2")).unwrap();
     write(&folder, "a.log", "4\n");
