@@ -88,6 +88,8 @@ pub(super) struct Answer {
     pub(super) diagnostics: Vec<Diagnostic>,
     /// What else went wrong.
     pub(super) error: Option<Trouble>,
+    /// Whether people have been told of `error` already, when it happened.
+    pub(super) is_told: bool,
     /// Whether whoever reads can be waited for.
     pub(super) patience: Patience,
 }
@@ -104,6 +106,7 @@ impl Answer {
             result,
             diagnostics: Vec::new(),
             error: None,
+            is_told: false,
             patience: Patience::Endless,
         }
     }
@@ -154,7 +157,7 @@ impl Answer {
             said.push_str(&render(&self.diagnostics, colour()));
             said.push('\n');
         }
-        if let Some(trouble) = &self.error {
+        if let Some(trouble) = self.error.as_ref().filter(|_| !self.is_told) {
             let code = trouble.code.map(|code| format!("[{code}]")).unwrap_or_default();
             said.push_str(&format!("error{code}: {}\n", trouble.message));
             if let Some(cure) = &trouble.cure {
