@@ -253,11 +253,10 @@ impl Collector for Boards {
     fn encode(&self, mut encoder: DescriptorEncoder) -> fmt::Result {
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
         let now = i64::try_from(now.as_millis()).unwrap_or(i64::MAX);
-        let view = |pipeline| {
-            let super::Hosted { board, plugins, .. } = pipeline;
-            View { status: board.status(), graph: board.graph(), plugins, now }
-        };
-        let views: Vec<_> = self.0.pipelines.iter().map(|pipeline| view(pipeline.as_ref())).collect();
+        let pipelines = self.0.pipelines.iter().map(|pipeline| (&pipeline.board, &pipeline.plugins));
+        let views: Vec<_> = pipelines
+            .map(|(board, plugins)| View { status: board.status(), graph: board.graph(), plugins, now })
+            .collect();
         for family in FAMILIES {
             let mut samples = Samples::new();
             views.iter().for_each(|view| (family.samples)(view, &mut samples));
