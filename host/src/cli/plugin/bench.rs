@@ -24,7 +24,7 @@ use crate::{
 const GROUPS: usize = 100;
 
 #[derive(Args, Debug)]
-pub(super) struct Bench {
+pub(in crate::cli) struct Bench {
     #[command(flatten)]
     which: Which,
     #[command(flatten)]

@@ -20,7 +20,7 @@ use crate::{
 const BATCH: usize = 1024;
 
 #[derive(Args, Debug)]
-pub(super) struct Call {
+pub(in crate::cli) struct Call {
     #[command(flatten)]
     which: Which,
     #[command(flatten)]

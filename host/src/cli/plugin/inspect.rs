@@ -7,7 +7,7 @@ use super::{Answer, Outcome, figure, load};
 use crate::plugin::Kind;
 
 #[derive(Args, Debug)]
-pub(super) struct Inspect {
+pub(in crate::cli) struct Inspect {
     /// A component or a wasm32-wasip1 module, or `std/NAME`.
     #[arg(value_name = "PLUGIN")]
     plugin: String,

@@ -90,6 +90,7 @@ pub(super) async fn open(checked: Vec<Checked>, api: &Api, drain_deadline: Durat
         servers.spawn(api::serve(listener, api::open(service.clone(), listen), closing.clone()));
     }
     servers.close();
+    tracing::info!(pipelines = running.len(), socket = %path.display(), "running");
     Ok(Opened { running, service, drains, all_ended, closing, servers, socket })
 }
 
