@@ -34,7 +34,7 @@ pub use pipeline::{
 };
 pub use place::{Spanned, Table};
 pub use print::print;
-pub use secret::Secret;
+pub use secret::{Secret, mask};
 pub use tree::{Origin, Tree, Value};
 pub use vars::{Literal, Lookup, SecretLookup, Var};
 

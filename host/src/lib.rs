@@ -21,4 +21,5 @@ pub mod stage;
 
 pub mod pipeline;
 
+pub mod api;
 pub mod cli;

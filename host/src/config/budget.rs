@@ -5,7 +5,7 @@
 
 use super::{
     Diagnostic, codes,
-    graph::{Graph, Input, Output},
+    graph::{Graph, Input, Output, Stage},
     host::LoadedHost,
 };
 use crate::unit::Size;
@@ -63,7 +63,9 @@ pub fn summands(graph: &Graph) -> Vec<Summand> {
 
 /// Threads that `graphs` need, the rest included.
 pub fn threads(graphs: &[&Graph]) -> usize {
-    let workers = graphs.iter().flat_map(|graph| &graph.stages).map(|stage| stage.workers);
+    // A stage of several workers has a conductor beside them.
+    let of = |stage: &Stage| stage.workers + usize::from(stage.workers > 1);
+    let workers = graphs.iter().flat_map(|graph| &graph.stages).map(of);
     workers.fold(REST, usize::saturating_add)
 }
 

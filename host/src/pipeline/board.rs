@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::{coordinator::Participant, ledger, ledger::Imbalance};
 use crate::{
@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// Where a pipeline is in its life.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Phase {
     /// Its tasks are being started, for the first time or again.
@@ -66,7 +66,7 @@ pub struct Board {
 }
 
 /// One source, stage or sink as it stands.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PartStatus {
     /// Its name.
     pub name: String,
@@ -74,12 +74,12 @@ pub struct PartStatus {
     #[serde(flatten)]
     pub reading: Reading,
     /// Counters of the plugin's own.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub counts: BTreeMap<Arc<str>, u64>,
 }
 
 /// One edge as it stands.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EdgeStatus {
     /// `from → to`.
     pub name: String,
@@ -90,7 +90,7 @@ pub struct EdgeStatus {
 }
 
 /// Who is not ready, and why.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NotReady {
     /// The source, stage or sink, or the pipeline itself.
     pub who: String,
@@ -99,7 +99,7 @@ pub struct NotReady {
 }
 
 /// A pipeline as it stands.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Status {
     /// Its name.
     pub pipeline: String,

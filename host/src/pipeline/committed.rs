@@ -58,8 +58,8 @@ pub enum Point {
     Sink(usize, SinkPoint),
 }
 
-/// The committed prefix of a pipeline.
-#[derive(Clone, Debug, PartialEq)]
+/// The committed prefix of a pipeline; nothing, by default.
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Committed {
     /// The last epoch in it.
     pub epoch: Epoch,

@@ -3,13 +3,13 @@
 //! Owns invariant 1 as a function over a commit. Barriers make it a consistent cut, so that no record is in flight and
 //! every equation holds exactly.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::committed::Committed;
 use crate::config::graph::{Consumer, Edge, Graph, Producer};
 
 /// An equation that does not hold.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Imbalance {
     /// Where: the name of a source, stage or sink, or an edge `from → to`.
     pub place: String,

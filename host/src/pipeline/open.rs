@@ -3,7 +3,7 @@
 //! Owns the order of the checks: plugins are loaded and asked before the graph is, and nothing is opened before the
 //! whole of it has been found good (invariant 7). It must not know how a file is written or how a plugin is run.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, path::Path, sync::Arc};
 
 use super::build::{Parts, PluginPart};
 use crate::{
@@ -52,7 +52,7 @@ pub fn open(loaded: &Loaded, engine: &Engine) -> Result<Prepared, Vec<Diagnostic
     let (mut facts, mut plugins) = (BTreeMap::new(), BTreeMap::new());
     for (name, stage) in loaded.pipeline.stages.iter() {
         let Some(written) = stage.plugin() else { continue };
-        match load(loaded, &written.value, engine) {
+        match load(&loaded.folder, &written.value, engine) {
             Ok(plugin) => {
                 facts.insert(name.value.clone(), facts_of(&plugin));
                 plugins.insert(name.value.clone(), plugin);
@@ -92,9 +92,14 @@ pub fn open(loaded: &Loaded, engine: &Engine) -> Result<Prepared, Vec<Diagnostic
     }
 }
 
-type Wrong = Box<(&'static str, String, Option<String>)>;
+/// Why a plugin cannot be used: the code, the message, and the cure where there is one.
+pub type Wrong = Box<(&'static str, String, Option<String>)>;
 
-fn load(loaded: &Loaded, written: &str, engine: &Engine) -> Result<Plugin, Wrong> {
+/// Loads the plugin that is `written` in a file: `std/NAME`, or a path relative to `folder`.
+///
+/// # Errors
+/// There is none, or it cannot be used.
+pub fn load(folder: &Path, written: &str, engine: &Engine) -> Result<Plugin, Wrong> {
     let missing = |message: String, cure: String| Box::new((codes::PLUGIN_MISSING, message, Some(cure)));
     let bytes = match written.strip_prefix(STANDARD) {
         Some(name) => standard::find(name).map(<[u8]>::to_vec).ok_or_else(|| {
@@ -102,7 +107,7 @@ fn load(loaded: &Loaded, written: &str, engine: &Engine) -> Result<Plugin, Wrong
             missing(format!("there is no standard plugin `{written}`"), format!("use one of {}", known.join(", ")))
         })?,
         None => {
-            let path = loaded.folder.join(written);
+            let path = folder.join(written);
             std::fs::read(&path).map_err(|error| {
                 let cure = "build it with `tidegate plugin build`, or correct the path, which is relative to this file";
                 missing(format!("cannot read the plugin `{}`: {error}", path.display()), cure.to_owned())

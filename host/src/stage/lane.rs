@@ -23,7 +23,7 @@ use crate::batch::Limit;
 pub struct Gone;
 
 /// How full a lane is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Fill {
     /// Records waiting.
     pub records: usize,

@@ -11,7 +11,7 @@ use std::{
     },
 };
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::tally::Tally;
 use crate::{plugin::Usage, time::BEGIN};
@@ -63,7 +63,7 @@ impl Default for Meter {
 }
 
 /// What a meter stood at.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reading {
     /// What became of records.
     #[serde(flatten)]

@@ -10,6 +10,7 @@ use zeroize::Zeroizing;
 use super::super::{
     codes,
     diagnostic::Flaw,
+    secret::remember,
     shape::closest,
     tree::{Origin, Tree, Value},
 };
@@ -65,7 +66,10 @@ fn look_up(
     faults: &mut Vec<Flaw>,
 ) -> Known {
     let plain = |text: Option<String>| Known { text: text.map(Zeroizing::new), origin: Origin::Variable };
-    let secret = |text: Option<Zeroizing<String>>| Known { text, origin: Origin::Secret };
+    let secret = |text: Option<Zeroizing<String>>| {
+        text.iter().for_each(|text| remember(text));
+        Known { text, origin: Origin::Secret }
+    };
     if let Some(literal) = literal(tree, text) {
         return plain(Some(literal));
     }

@@ -1,0 +1,114 @@
+//! What is asked by which path, and what is answered.
+//!
+//! Owns paths and documents. Invariant: whatever changes something is a route of [`control`] only.
+
+use std::{sync::Arc, time::Duration};
+
+use axum::{
+    Json, Router,
+    extract::{Query, State},
+    http::{StatusCode, header::CONTENT_TYPE},
+    middleware,
+    response::{IntoResponse, Response},
+    routing::{get, post},
+};
+use serde::{Deserialize, Serialize};
+
+use super::{Drained, HostStatus, Service, VERSION, guard, metrics};
+use crate::{pipeline::board::NotReady, unit::Span};
+
+/// Everything, for the control socket.
+pub fn control(service: Arc<Service>) -> Router {
+    readings().route("/api/v1/drain", post(drain)).with_state(service)
+}
+
+/// What changes nothing, for TCP; `listen` is the address as it was configured.
+pub fn open(service: Arc<Service>, listen: &str) -> Router {
+    readings().with_state(service).layer(middleware::from_fn_with_state(Arc::<str>::from(listen), guard::check))
+}
+
+fn readings() -> Router<Arc<Service>> {
+    Router::new()
+        .route("/livez", get(livez))
+        .route("/readyz", get(readyz))
+        .route("/metrics", get(scrape))
+        .route("/version", get(version))
+        .route("/api/v1/status", get(status))
+}
+
+#[derive(Serialize)]
+struct Live {
+    live: bool,
+}
+
+async fn livez() -> Json<Live> {
+    Json(Live { live: true })
+}
+
+/// Whether the host is ready, and if not, who is not and why.
+#[derive(Serialize)]
+struct Ready {
+    ready: bool,
+    pipelines: Vec<PipelineReady>,
+}
+
+#[derive(Serialize)]
+struct PipelineReady {
+    pipeline: String,
+    ready: bool,
+    not_ready: Vec<NotReady>,
+}
+
+/// A pipeline that has come to a good end wants nothing more; one that broke down is a reason not to be ready.
+async fn readyz(State(service): State<Arc<Service>>) -> Response {
+    let one = |pipeline: &Arc<super::Hosted>| {
+        let name = pipeline.board.graph().name.clone();
+        let not_ready = match pipeline.end.get() {
+            Some(end) if end.exit == 0 => Vec::new(),
+            Some(end) => vec![NotReady { who: name.clone(), why: format!("it has ended: {}", end.ending) }],
+            None => pipeline.board.not_ready(),
+        };
+        PipelineReady { pipeline: name, ready: not_ready.is_empty(), not_ready }
+    };
+    let pipelines: Vec<_> = service.pipelines.iter().map(one).collect();
+    let ready = pipelines.iter().all(|pipeline| pipeline.ready);
+    let code = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (code, Json(Ready { ready, pipelines })).into_response()
+}
+
+async fn scrape(State(service): State<Arc<Service>>) -> Response {
+    match metrics::text(service) {
+        Ok(text) => ([(CONTENT_TYPE, metrics::CONTENT)], text).into_response(),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("write the metrics: {error}\n")).into_response(),
+    }
+}
+
+#[derive(Serialize)]
+struct Version {
+    name: &'static str,
+    version: &'static str,
+}
+
+async fn version() -> Json<Version> {
+    Json(Version { name: "tidegate", version: VERSION })
+}
+
+async fn status(State(service): State<Arc<Service>>) -> Json<HostStatus> {
+    Json(service.status())
+}
+
+#[derive(Deserialize)]
+struct DrainTerms {
+    deadline: Option<Span>,
+}
+
+/// Asks for a drain, and answers when everything has ended. Somebody who goes away meanwhile stops nothing.
+async fn drain(State(service): State<Arc<Service>>, Query(terms): Query<DrainTerms>) -> Response {
+    let deadline: Duration = terms.deadline.map_or(service.drain_deadline, |deadline| deadline.0);
+    let mut all_ended = service.all_ended.clone();
+    // The main loop that takes drains also says when everything has ended: without it, everything has.
+    let asked = service.drains.send(deadline).await.is_ok();
+    let ended = all_ended.wait_for(|ended| *ended).await.is_ok();
+    let code = if asked || ended { StatusCode::OK } else { StatusCode::GONE };
+    (code, Json(Drained { ended: service.ends() })).into_response()
+}

@@ -1,0 +1,76 @@
+//! `check`: whether pipelines can run, without running them.
+//!
+//! Owns what is said of a good one. Invariant: no port is bound and no file written.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use serde::Serialize;
+
+use super::{Answer, Outcome, figure, files, settings};
+use crate::{
+    config::{budget, graph::Graph},
+    unit::Size,
+};
+
+#[derive(Args, Debug)]
+pub(super) struct Check {
+    /// Pipelines: YAML files, or Markdown files whose `yaml` fences are pipelines.
+    #[arg(required = true, value_name = "FILE")]
+    files: Vec<PathBuf>,
+    #[command(flatten)]
+    settings: settings::Settings,
+}
+
+/// A pipeline that was found good.
+#[derive(Serialize)]
+struct Good {
+    file: PathBuf,
+    pipeline: String,
+    sources: usize,
+    stages: usize,
+    sinks: usize,
+    /// Bytes that all limits add up to.
+    memory: u64,
+    workers: usize,
+}
+
+impl Good {
+    fn of(file: PathBuf, graph: &Graph) -> Self {
+        let memory = budget::summands(graph).iter().map(|part| part.bytes).fold(0, u64::saturating_add);
+        Self {
+            file,
+            pipeline: graph.name.clone(),
+            sources: graph.sources.len(),
+            stages: graph.stages.len(),
+            sinks: graph.sinks.len(),
+            memory,
+            workers: graph.stages.iter().map(|stage| stage.workers).sum(),
+        }
+    }
+
+    fn line(&self) -> String {
+        let mebibytes = Size(self.memory.div_ceil(1 << 20) << 20);
+        format!(
+            "{}: `{}` is fine: {}, {}, {}; at most {mebibytes} of memory, {}\n",
+            self.file.display(),
+            self.pipeline,
+            figure::several(self.sources, "source"),
+            figure::several(self.stages, "stage"),
+            figure::several(self.sinks, "sink"),
+            figure::several(self.workers, "worker"),
+        )
+    }
+}
+
+impl Check {
+    pub(super) fn perform(self) -> Outcome {
+        let host = self.settings.read()?;
+        super::log::start(&crate::config::Log { level: crate::config::LogLevel::Warn, ..host.host.log.clone() });
+        let engine = settings::engine_if_cached(Path::new(&host.host.plugins.cache))?;
+        let checked = files::check(&self.files, &host, &engine).map_err(|faults| Box::new(Answer::refused(faults)))?;
+        let good: Vec<Good> = checked.into_iter().map(|one| Good::of(one.file, &one.prepared.graph)).collect();
+        let text: String = good.iter().map(Good::line).collect();
+        Ok(Answer::fine(format!("{} fine", figure::several(good.len(), "pipeline")), &good, text))
+    }
+}

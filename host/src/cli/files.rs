@@ -1,0 +1,57 @@
+//! The files of pipelines: reading them, and checking all of them together.
+//!
+//! Owns which files are read how. Invariant 7: everything is checked before anything is started, and all faults are
+//! told at once.
+
+use std::path::{Path, PathBuf};
+
+use crate::{
+    config::{self, Diagnostic, Loaded, LoadedHost, budget, codes, diagnostic::Text, graph::Graph},
+    pipeline::open::{Prepared, open},
+    plugin::Engine,
+};
+
+/// A pipeline that was found good.
+pub(super) struct Checked {
+    /// The file that it stands in.
+    pub(super) file: PathBuf,
+    /// Ready to be opened.
+    pub(super) prepared: Prepared,
+}
+
+/// Reads `paths` and checks them as a whole against `host`.
+pub(super) fn check(paths: &[PathBuf], host: &LoadedHost, engine: &Engine) -> Result<Vec<Checked>, Vec<Diagnostic>> {
+    let (mut checked, mut faults) = (Vec::new(), Vec::new());
+    for path in paths {
+        for loaded in read(path) {
+            match loaded.and_then(|loaded| open(&loaded, engine)) {
+                Ok(prepared) => checked.push(Checked { file: path.clone(), prepared }),
+                Err(more) => faults.extend(more),
+            }
+        }
+    }
+    let graphs: Vec<&Graph> = checked.iter().map(|one| &*one.prepared.graph).collect();
+    if let Err(more) = budget::fit(&graphs, host) {
+        faults.extend(more);
+    }
+    if faults.is_empty() { Ok(checked) } else { Err(faults) }
+}
+
+/// The pipelines of a file: one of a YAML file, one of each fence of a Markdown file.
+pub(super) fn read(path: &Path) -> Vec<Result<Loaded, Vec<Diagnostic>>> {
+    let env = |name: &str| std::env::var(name).ok();
+    let is_markdown = path.extension().is_some_and(|end| end.eq_ignore_ascii_case("md"));
+    if !is_markdown {
+        return vec![config::load(path, &env)];
+    }
+    match config::load_markdown(path, &env) {
+        Ok(fences) if fences.is_empty() => {
+            let text = std::sync::Arc::new(Text { path: path.to_owned(), text: String::new() });
+            let message = format!("there is no pipeline in `{}`", path.display());
+            let fault = Diagnostic::error(codes::UNREADABLE, &text, message);
+            vec![Err(vec![fault.cure("begin a fence with ```yaml and nothing behind it")])]
+        }
+        Ok(fences) => fences,
+        Err(faults) => vec![Err(faults)],
+    }
+}

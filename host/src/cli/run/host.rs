@@ -1,0 +1,118 @@
+//! A host with everything open: sockets, sources and sinks, and then its pipelines started.
+//!
+//! Owns the order of opening: the control socket first, so that a second host in the same folder touches nothing.
+
+use std::{
+    path::Path,
+    sync::{Arc, OnceLock},
+    time::{Duration, Instant},
+};
+
+use tokio::sync::{mpsc, watch};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use super::{Answer, Exit, Trouble, files::Checked};
+use crate::{
+    api::{self, Hosted, PluginInfo, Service, socket::Socket, socket::SocketError},
+    config::{Api, codes},
+    pipeline::{self, Running, open::Prepared},
+};
+
+/// A host whose pipelines run.
+pub(super) struct Opened {
+    /// Its pipelines.
+    pub(super) running: Vec<Running>,
+    /// What is asked over the interface.
+    pub(super) service: Arc<Service>,
+    /// Drains that somebody asked for.
+    pub(super) drains: mpsc::Receiver<Duration>,
+    /// To be told when everything has ended.
+    pub(super) all_ended: watch::Sender<bool>,
+    /// Ends the interface.
+    pub(super) closing: CancellationToken,
+    /// The interface's tasks.
+    pub(super) servers: TaskTracker,
+    /// The control socket's file.
+    pub(super) socket: Socket,
+}
+
+/// Opens everything, then starts the pipelines.
+pub(super) async fn open(checked: Vec<Checked>, api: &Api, drain_deadline: Duration) -> Result<Opened, Box<Answer>> {
+    let environment = |trouble| Box::new(Answer::failed(Exit::Environment, trouble));
+    let path = Path::new(api.socket.as_deref().unwrap_or(api::socket::PATH));
+    let socket = Socket::open(path).map_err(|error| {
+        let cure = match error {
+            SocketError::Taken { .. } => "end that host with `tidegate drain`, or give this one another with `--socket`",
+            _ => "name a place that only you can write with `--socket`",
+        };
+        environment(Trouble::of(error.to_string()).code(codes::SOCKET_TAKEN).cure(cure))
+    })?;
+    let control = socket.listener().map_err(|error| {
+        environment(Trouble::of(format!("open the control socket {}: {error}", path.display())).code(codes::SOCKET_TAKEN))
+    })?;
+    let open = match &api.listen {
+        Some(listen) => Some(tokio::net::TcpListener::bind(listen).await.map_err(|error| {
+            let trouble = Trouble::of(format!("listen on {listen} for metrics and health: {error}"));
+            environment(trouble.code(codes::PORT_TAKEN).cure("choose another with `--listen`, or stop what has it"))
+        })?),
+        None => None,
+    };
+    let mut parts = Vec::new();
+    let mut plugins = Vec::new();
+    for Checked { file, prepared } in checked {
+        plugins.push(plugins_of(&prepared));
+        let name = prepared.graph.name.clone();
+        parts.push(prepared.into_parts().await.map_err(|error| {
+            environment(unopened(format!("open `{name}` of {}: {error:#}", file.display()), &error))
+        })?);
+    }
+
+    let running: Vec<Running> = parts.into_iter().map(pipeline::start).collect();
+    let hosted = running.iter().zip(plugins).map(|(running, plugins)| {
+        Arc::new(Hosted { board: running.board.clone(), plugins, end: OnceLock::new() })
+    });
+    let (drain_sender, drains) = mpsc::channel(1);
+    let (all_ended, is_ended) = watch::channel(false);
+    let service = Arc::new(Service {
+        pipelines: hosted.collect(),
+        drains: drain_sender,
+        drain_deadline,
+        all_ended: is_ended,
+        started: Instant::now(),
+    });
+    let (closing, servers) = (CancellationToken::new(), TaskTracker::new());
+    servers.spawn(api::serve(control, api::control(service.clone()), closing.clone()));
+    if let (Some(listener), Some(listen)) = (open, &api.listen) {
+        match listener.local_addr() {
+            Ok(address) => tracing::info!(%address, "metrics and health are served"),
+            Err(error) => tracing::debug!(%error, "the address that is served is not known"),
+        }
+        servers.spawn(api::serve(listener, api::open(service.clone(), listen), closing.clone()));
+    }
+    servers.close();
+    tracing::info!(pipelines = running.len(), socket = %path.display(), "running");
+    Ok(Opened { running, service, drains, all_ended, closing, servers, socket })
+}
+
+/// A source or sink that cannot be opened; a port that somebody else has is the most frequent reason.
+fn unopened(message: String, error: &anyhow::Error) -> Trouble {
+    let is_taken = error
+        .chain()
+        .filter_map(|cause| cause.downcast_ref::<std::io::Error>())
+        .any(|cause| cause.kind() == std::io::ErrorKind::AddrInUse);
+    if is_taken {
+        Trouble::of(message).code(codes::PORT_TAKEN).cure("choose another port, or stop what has it")
+    } else {
+        Trouble::of(message)
+    }
+}
+
+fn plugins_of(prepared: &Prepared) -> Vec<PluginInfo> {
+    let info = |(stage, plugin): (&crate::config::graph::Stage, &crate::plugin::Plugin)| PluginInfo {
+        stage: stage.name.clone(),
+        name: plugin.described().name.clone(),
+        version: plugin.described().version.clone(),
+        digest: plugin.digest().to_owned(),
+    };
+    prepared.graph.stages.iter().zip(&prepared.plugins).map(info).collect()
+}

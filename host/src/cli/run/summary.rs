@@ -1,0 +1,231 @@
+//! What is said when all pipelines have ended: records in and out, rates, cost, and the ledger.
+//!
+//! Owns how the end of a run is told, and which exit code it comes to. It must not know how anything was counted.
+
+use serde::Serialize;
+use serde_json::json;
+
+use super::{
+    Answer, Exit, Patience, Trouble,
+    watch::{Left, Watched, word},
+};
+use crate::{
+    cli::{
+        figure,
+        table::{self, Align},
+    },
+    config::{codes, graph::Graph},
+    pipeline::{
+        Ended, Ending, Status,
+        board::PartStatus,
+        ledger::{self, Imbalance},
+    },
+};
+
+/// The ledger of a pipeline as of its last commit.
+#[derive(Clone, Debug, Serialize)]
+struct Ledger {
+    balanced: bool,
+    /// Its last epoch.
+    epoch: u64,
+    edges: Vec<EdgeCount>,
+    imbalances: Vec<Imbalance>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+struct EdgeCount {
+    name: String,
+    sent: u64,
+    received: u64,
+}
+
+#[derive(Debug, Serialize)]
+struct Told {
+    ending: &'static str,
+    exit: u8,
+    error: Option<Trouble>,
+    status: Status,
+    /// None where the pipeline did not end in time.
+    ledger: Option<Ledger>,
+}
+
+/// The answer of a run.
+pub(super) fn answer(watched: Watched) -> Answer {
+    if let Some(exit) = watched.aborted {
+        let trouble = Trouble::of("wait for the end: a second signal came; what was not committed is given up");
+        return Answer { patience: Patience::Short, ..Answer::failed(exit, trouble) };
+    }
+    let is_stuck = watched.pipelines.iter().any(|left| left.ended.is_none());
+    let all: Vec<(Exit, Told)> = watched.pipelines.iter().map(told).collect();
+    let worst = all.iter().max_by_key(|(exit, _)| *exit);
+    let (exit, error) = worst.map_or((Exit::Fine, None), |(exit, told)| (*exit, told.error.clone()));
+    let summary = all.iter().map(|(_, told)| format!("{} {}", told.status.pipeline, told.ending));
+    let summary = summary.collect::<Vec<_>>().join(", ");
+    let notes: String = all.iter().map(|(_, told)| shown(told)).collect();
+    let told: Vec<Told> = all.into_iter().map(|(_, told)| told).collect();
+    let answer = Answer::fine(summary, json!({ "pipelines": told }), "");
+    let patience = if is_stuck { Patience::Short } else { Patience::Endless };
+    Answer { exit, notes, error, is_told: true, patience, ..answer }
+}
+
+fn told(left: &Left) -> (Exit, Told) {
+    let status = left.board.status();
+    let (ending, exit, error, ledger) = match &left.ended {
+        Some(ended) => {
+            let ledger = account(left.board.graph(), ended);
+            let error = trouble(&ended.ending).or_else(|| unbalanced(&ledger));
+            let exit = if ledger.balanced { Exit::Fine } else { Exit::No };
+            (word(&ended.ending), Exit::of(&ended.ending).max(exit), error, Some(ledger))
+        }
+        None => (word(&Ending::DeadlinePassed), Exit::Deadline, trouble(&Ending::DeadlinePassed), None),
+    };
+    (exit, Told { ending, exit: exit.code(), error, status, ledger })
+}
+
+fn trouble(ending: &Ending) -> Option<Trouble> {
+    match ending {
+        Ending::Completed | Ending::Drained => None,
+        Ending::DeadlinePassed => {
+            let message = "finish what was under way before the deadline of the drain; it was not committed";
+            Some(Trouble::of(message).code(codes::DRAIN_LATE))
+        }
+        Ending::Stopped(stop) => Some(Trouble::of(stop.to_string()).code(codes::RECORD_REFUSED)),
+        Ending::Faulted(report) => Some(Trouble::of(report.to_string()).code(codes::PLUGIN_FAULT)),
+        Ending::Failed(why) => {
+            let code = match why {
+                source if source.starts_with("source `") => Some(codes::SOURCE_FAILED),
+                sink if sink.starts_with("sink `") => Some(codes::SINK_FAILED),
+                _ => None,
+            };
+            Some(Trouble { code, ..Trouble::of(why.as_str()) })
+        }
+    }
+}
+
+fn unbalanced(ledger: &Ledger) -> Option<Trouble> {
+    let first = ledger.imbalances.first()?;
+    let message = format!("balance the ledger: {}: {} on one side, {} on the other", first.place, first.left, first.right);
+    Some(Trouble::of(message).code(codes::LEDGER))
+}
+
+fn account(graph: &Graph, ended: &Ended) -> Ledger {
+    let imbalances = ledger::audit(graph, &ended.committed);
+    let edges = graph.edges.iter().filter_map(|edge| {
+        let (sent, received) = ledger::edge(graph, &ended.committed, edge)?;
+        let port = graph.port(edge.from, edge.port);
+        let name = ledger::name(graph, edge);
+        // Two outputs of one stage may go to the same place.
+        let name = if port.is_empty() { name } else { name.replacen(" →", &format!(".{port} →"), 1) };
+        Some(EdgeCount { name, sent, received })
+    });
+    Ledger { balanced: imbalances.is_empty(), epoch: ended.committed.epoch.0, edges: edges.collect(), imbalances }
+}
+
+fn shown(told: &Told) -> String {
+    let status = &told.status;
+    let mut out = format!(
+        "\n{}: {} after {:.1} s, {} committed",
+        status.pipeline,
+        told.ending.replace('_', " "),
+        status.seconds,
+        figure::several(usize::try_from(status.epoch).unwrap_or(usize::MAX), "epoch"),
+    );
+    if status.restarts > 0 {
+        out.push_str(&format!(", {}", figure::several(usize::try_from(status.restarts).unwrap_or(0), "restart")));
+    }
+    out.push('\n');
+    let (aligns, rows) = part_rows(status);
+    out.push_str(&table::lay_out("  ", aligns, &rows));
+    match &told.ledger {
+        Some(ledger) => ledger_shown(ledger, &mut out),
+        None => out.push_str("  ledger not known: tasks hang in calls of the system\n"),
+    }
+    out
+}
+
+fn ledger_shown(ledger: &Ledger, out: &mut String) {
+    let rows: Vec<Vec<String>> = ledger
+        .edges
+        .iter()
+        .map(|edge| {
+            let (sent, received) = (figure::count(edge.sent), figure::count(edge.received));
+            vec![edge.name.clone(), sent, "sent".to_owned(), received, "received".to_owned()]
+        })
+        .collect();
+    let aligns = [Align::Left, Align::Right, Align::Left, Align::Right, Align::Left];
+    out.push_str(&format!("  ledger as of epoch {}\n", ledger.epoch));
+    out.push_str(&table::lay_out("    ", &aligns, &rows));
+    for off in &ledger.imbalances {
+        let (left, right) = (figure::count(off.left), figure::count(off.right));
+        out.push_str(&format!("    {} does not balance: {left} on one side, {right} on the other\n", off.place));
+    }
+    out.push_str(if ledger.balanced { "  ledger balanced\n" } else { "  ledger NOT balanced\n" });
+}
+
+/// Columns of [`part_rows`].
+const ALIGNS: &[Align] = &[
+    Align::Left,
+    Align::Left,
+    Align::Right,
+    Align::Right,
+    Align::Right,
+    Align::Right,
+    Align::Right,
+    Align::Right,
+    Align::Left,
+];
+
+/// Every source, stage and sink in a row: records in and out, rate, time inside the plugin, fuel a record against its
+/// budget, and what became of the rest.
+pub(in crate::cli) fn part_rows(status: &Status) -> (&'static [Align], Vec<Vec<String>>) {
+    let head = ["", "", "in", "out", "rate", "in plugin", "a record", "fuel/record", "of budget, and the rest"];
+    let mut rows = vec![head.map(str::to_owned).to_vec()];
+    let kinds = [("source", &status.sources), ("stage", &status.stages), ("sink", &status.sinks)];
+    for (kind, parts) in kinds {
+        rows.extend(parts.iter().map(|part| row(kind, part, status.seconds)));
+    }
+    (ALIGNS, rows)
+}
+
+fn row(kind: &str, part: &PartStatus, seconds: f64) -> Vec<String> {
+    let (reading, tally) = (&part.reading, &part.reading.tally);
+    let out = if kind == "stage" { tally.produced } else { tally.passed };
+    let mut rest: Vec<String> = Vec::new();
+    let each = |total: u64| total as f64 / tally.received.max(1) as f64;
+    let [mut inside, mut each_nanos, mut fuel] = [const { String::new() }; 3];
+    if reading.fuel_budget > 0 {
+        inside = figure::nanos(reading.plugin_nanos as f64);
+        each_nanos = figure::nanos(each(reading.plugin_nanos));
+        fuel = figure::count(each(reading.fuel).round() as u64);
+        let budget = figure::count(each(reading.fuel_budget).round() as u64);
+        rest.push(format!("{} of {budget}", figure::share(reading.fuel, reading.fuel_budget)));
+    }
+    for (count, word) in [
+        (tally.filtered, "filtered"),
+        (tally.absorbed, "absorbed"),
+        (tally.late, "late"),
+        (tally.refused, "refused"),
+        (tally.lost, "lost"),
+    ] {
+        if count > 0 {
+            rest.push(format!("{} {word}", figure::count(count)));
+        }
+    }
+    if reading.groups > 0 {
+        rest.push(format!("{} groups held", figure::count(reading.groups)));
+    }
+    for (name, count) in &part.counts {
+        rest.push(format!("{name} {}", figure::count(*count)));
+    }
+    vec![
+        kind.to_owned(),
+        part.name.clone(),
+        figure::count(tally.received),
+        figure::count(out),
+        figure::rate(tally.received, seconds),
+        inside,
+        each_nanos,
+        fuel,
+        rest.join(", "),
+    ]
+}

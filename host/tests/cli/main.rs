@@ -1,0 +1,9 @@
+//! The program as its users meet it: a process with arguments, standard streams, signals, sockets and an exit code.
+
+mod answers;
+mod author;
+mod folder;
+mod interface;
+mod plugins;
+mod secrets;
+mod signals;
