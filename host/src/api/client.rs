@@ -44,7 +44,8 @@ pub async fn ask(socket: &Path, method: Method, path: &str) -> Result<(StatusCod
         let asked = async {
             let answer = sender.send_request(request).await?;
             let status = answer.status();
-            let body = Limited::new(answer.into_body(), MOST).collect().await.map_err(|error| anyhow::anyhow!(error))?;
+            let body =
+                Limited::new(answer.into_body(), MOST).collect().await.map_err(|error| anyhow::anyhow!(error))?;
             anyhow::Ok((status, body.to_bytes()))
         };
         tokio::pin!(asked);

@@ -48,7 +48,9 @@ mod tests {
         for host in ["localhost", "LOCALHOST:9600", "127.0.0.1:9600", "10.0.0.7", "[::1]:9600", "metrics.internal:80"] {
             assert!(is_ours(host, listen), "{host}");
         }
-        for host in ["", ":9600", "evil.example", "evil.example:9600", "localhost.evil.example", "metrics.internal.evil"] {
+        for host in
+            ["", ":9600", "evil.example", "evil.example:9600", "localhost.evil.example", "metrics.internal.evil"]
+        {
             assert!(!is_ours(host, listen), "{host}");
         }
     }

@@ -157,7 +157,9 @@ impl Run {
             }
         }
         if files.is_empty() {
-            return Err(usage("find a pipeline: no file is named, and `pipelines` of the settings fits none".to_owned()));
+            return Err(usage(
+                "find a pipeline: no file is named, and `pipelines` of the settings fits none".to_owned(),
+            ));
         }
         Ok(files)
     }

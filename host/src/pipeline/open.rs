@@ -124,14 +124,19 @@ fn told(written: &str, error: &LoadError) -> (&'static str, String, Option<Strin
             Some("build it for wasm32-wasip1 (called wasm32-wasi before), which `tidegate plugin build` does"),
         ),
         LoadError::TooLarge(_) => (codes::PLUGIN_TOO_LARGE, None),
-        LoadError::Features(_) => {
-            (codes::FEATURE_DENIED, Some("build it without them; `-C target-feature=+simd128` is the one extra that is fine"))
-        }
+        LoadError::Features(_) => (
+            codes::FEATURE_DENIED,
+            Some("build it without them; `-C target-feature=+simd128` is the one extra that is fine"),
+        ),
         LoadError::Contract { .. } => (
             codes::OTHER_CONTRACT,
-            Some("build it again with the `tidegate-plugin` of this version, or run a host of the version it was built for"),
+            Some(
+                "build it again with the `tidegate-plugin` of this version, or run a host of the version it was built for",
+            ),
         ),
-        LoadError::Imports(_) => (codes::IMPORT_DENIED, Some("plugins have no files, network or environment; remove what asks for them")),
+        LoadError::Imports(_) => {
+            (codes::IMPORT_DENIED, Some("plugins have no files, network or environment; remove what asks for them"))
+        }
         LoadError::Compile(_) => (codes::NOT_WASM, None),
         LoadError::Describe(_) => (codes::BAD_DESCRIPTION, None),
     };

@@ -52,7 +52,8 @@ async fn side_outputs_fan_out_and_fan_in() {
     assert_eq!(collected.values("side"), side);
     let mut all = collected.values("all");
     all.sort_by_key(|value| value.parse::<u64>().unwrap());
-    let mut expected: Vec<u64> = odd.iter().flat_map(|n| [*n, n + 1000]).chain((0..1000).filter(|n| n % 2 == 0)).collect();
+    let mut expected: Vec<u64> =
+        odd.iter().flat_map(|n| [*n, n + 1000]).chain((0..1000).filter(|n| n % 2 == 0)).collect();
     expected.sort_unstable();
     assert_eq!(all, expected.iter().map(ToString::to_string).collect::<Vec<_>>());
     assert_eq!(ledger::audit(ended.board.graph(), &ended.committed), []);
@@ -81,7 +82,8 @@ async fn a_panic_of_the_host_restarts_the_pipeline_from_its_last_commit() {
     let mut values = numbers(3000);
     values[2000] = "panic".to_owned();
     for can_seek in [true, false] {
-        let plan = Plan::new(&values).seek(can_seek).stage("sums", Kind::Aggregate, "in", 2).windows(100).sink("out", "sums");
+        let plan =
+            Plan::new(&values).seek(can_seek).stage("sums", Kind::Aggregate, "in", 2).windows(100).sink("out", "sums");
         let plan = plan.panics();
         let (parts, collected) = plan.parts();
         let ended = end(start(parts)).await;
@@ -166,7 +168,11 @@ async fn with_a_blocked_sink_the_source_stops_at_the_sum_of_what_the_lanes_hold(
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_drain_finishes_what_is_under_way_and_closes_windows_marked_incomplete() {
-    let plan = Plan::new(&numbers(1000)).endless().stage("sums", Kind::Aggregate, "in", 2).windows(1 << 30).sink("out", "sums");
+    let plan = Plan::new(&numbers(1000))
+        .endless()
+        .stage("sums", Kind::Aggregate, "in", 2)
+        .windows(1 << 30)
+        .sink("out", "sums");
     let (parts, collected) = plan.parts();
     let running = start(parts);
     while running.board.stages[0].read().tally.absorbed < 1000 {

@@ -87,7 +87,8 @@ fn parts(state: &[u8]) -> (u64, u64) {
 impl Instance for Fake {
     fn filter(&mut self, _: i64, input: &Batch) -> Result<Selection, Box<Fault>> {
         let seen = self.see(input)?;
-        let keep = (0u32..).zip(&seen).filter(|(_, one)| matches!(one, Seen::Number(n) if n % 2 == 0)).map(|(at, _)| at);
+        let keep =
+            (0u32..).zip(&seen).filter(|(_, one)| matches!(one, Seen::Number(n) if n % 2 == 0)).map(|(at, _)| at);
         Ok(Selection { keep: keep.collect(), refused: refused(&seen) })
     }
 
@@ -115,7 +116,13 @@ impl Instance for Fake {
         Ok(Mapped { produced, refused: refused(&seen) })
     }
 
-    fn accumulate(&mut self, _: i64, groups: &Groups, group_of: &[u32], input: &Batch) -> Result<Accumulated, Box<Fault>> {
+    fn accumulate(
+        &mut self,
+        _: i64,
+        groups: &Groups,
+        group_of: &[u32],
+        input: &Batch,
+    ) -> Result<Accumulated, Box<Fault>> {
         let seen = self.see(input)?;
         let mut states: Vec<(u64, u64)> = groups.states.iter().map(parts).collect();
         for (one, group) in seen.iter().zip(group_of) {
@@ -133,7 +140,8 @@ impl Instance for Fake {
         let merged = ends.iter().map(|&end| {
             let of = &parts_of[start..end as usize];
             start = end as usize;
-            let (sum, count) = of.iter().map(|&i| parts(states.get(i as usize).unwrap())).fold((0, 0), |a, b| (a.0 + b.0, a.1 + b.1));
+            let (sum, count) =
+                of.iter().map(|&i| parts(states.get(i as usize).unwrap())).fold((0, 0), |a, b| (a.0 + b.0, a.1 + b.1));
             state(sum, count)
         });
         Ok(merged.collect())

@@ -47,7 +47,9 @@ fn a_fault_is_reported_in_full() {
     let folder = with_input();
     folder.write("p.yaml", through("filter", "panics.wasm", "{}")).write("panics.wasm", guest("filter", "panics"));
     let said = folder.run(&["run", "p.yaml"]).exits(4);
-    for part in ["stage `work`", "panics.wasm", "src/lib.rs:12", "sha256:", "{\"status\":200}", "on the way down", "faulted"] {
+    for part in
+        ["stage `work`", "panics.wasm", "src/lib.rs:12", "sha256:", "{\"status\":200}", "on the way down", "faulted"]
+    {
         assert!(said.err.contains(part), "{part} in {}", said.err);
     }
     let said = folder.run(&["run", "p.yaml", "--json"]).exits(4);
@@ -139,7 +141,10 @@ fn every_verb_answers_with_one_object() {
         assert_eq!(sorted, expected, "{verb}");
         assert_eq!(answer["command"], *verb);
         assert_eq!(answer["ok"], said.code == Some(0), "{verb}");
-        assert_eq!(answer["error"].is_null() && answer["diagnostics"].as_array().unwrap().is_empty(), said.code == Some(0));
+        assert_eq!(
+            answer["error"].is_null() && answer["diagnostics"].as_array().unwrap().is_empty(),
+            said.code == Some(0)
+        );
         let records = if *verb == "run" { 2 } else { 0 };
         assert_eq!(said.out.lines().count(), records + 1, "{verb}: {}", said.out);
     }
@@ -172,7 +177,9 @@ fn arguments_that_make_no_sense_are_an_object_too_where_one_is_asked_for() {
 #[test]
 fn graphs_are_drawn_in_three_ways() {
     let folder = with_input();
-    for (format, part) in [("ascii", "in   file input.ndjson"), ("dot", "digraph \"good\""), ("mermaid", "flowchart LR")] {
+    for (format, part) in
+        [("ascii", "in   file input.ndjson"), ("dot", "digraph \"good\""), ("mermaid", "flowchart LR")]
+    {
         let said = folder.run(&["graph", "good.yaml", "--format", format]).exits(0);
         assert!(said.out.contains(part), "{}", said.out);
     }

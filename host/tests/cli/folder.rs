@@ -193,7 +193,8 @@ impl Started {
 /// A guest of `tests/guests` as a plugin of `kind`: a core module of that world.
 pub fn guest(kind: &str, name: &str) -> Vec<u8> {
     let manifest = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let described = serde_json::json!({ "contract": "0.1.0", "kind": kind, "name": name, "version": "1.2.3" }).to_string();
+    let described =
+        serde_json::json!({ "contract": "0.1.0", "kind": kind, "name": name, "version": "1.2.3" }).to_string();
     let read = |name: &str| std::fs::read_to_string(manifest.join(format!("../tests/guests/{name}.wat"))).unwrap();
     let common = read("common")
         .replace("LENGTH", &described.len().to_string())

@@ -125,7 +125,10 @@ fn tcp_answers_what_changes_nothing_and_only_to_names_that_are_ours() {
     let say = |method: &str, path: &str, name: &str| {
         let stream = TcpStream::connect(&address).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        ask(stream, &format!("{method} {path} HTTP/1.1\r\nHost: {name}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"))
+        ask(
+            stream,
+            &format!("{method} {path} HTTP/1.1\r\nHost: {name}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"),
+        )
     };
     for name in ["localhost:1", "127.0.0.1", "[::1]:9600", address.as_str()] {
         let answer = say("GET", "/metrics", name);

@@ -22,7 +22,9 @@ fn inspect_shows_what_a_plugin_is_and_wants() {
 fn call_shows_what_a_filter_keeps() {
     let folder = Folder::new();
     let config = "{\"where\":\"status >= 500\"}";
-    let said = folder.run_with(&["plugin", "call", "std/where", "--config", config], &format!("{RECORDS}no json\n7\n")).exits(0);
+    let said = folder
+        .run_with(&["plugin", "call", "std/where", "--config", config], &format!("{RECORDS}no json\n7\n"))
+        .exits(0);
     assert_eq!(said.out.lines().count(), 2, "{}", said.out);
     assert!(said.err.contains("not decoded: standard input:4"), "{}", said.err);
     let said = folder.run_with(&["plugin", "call", "std/where", "--config", config, "--json"], RECORDS).exits(0);
@@ -57,8 +59,15 @@ fn call_finishes_every_group_of_an_aggregate_by_key() {
 fn a_fault_in_a_call_is_exit_4_with_the_record() {
     let folder = Folder::new();
     folder.write("panics.wasm", guest("filter", "panics"));
-    folder.run_with(&["plugin", "call", "panics.wasm"], RECORDS).exits(4).complains("no status in record").complains("{\"status\":200");
-    folder.run_with(&["plugin", "call", "std/where", "--config", "{\"where\":\"1 +\"}"], RECORDS).exits(2).complains("TG309");
+    folder
+        .run_with(&["plugin", "call", "panics.wasm"], RECORDS)
+        .exits(4)
+        .complains("no status in record")
+        .complains("{\"status\":200");
+    folder
+        .run_with(&["plugin", "call", "std/where", "--config", "{\"where\":\"1 +\"}"], RECORDS)
+        .exits(2)
+        .complains("TG309");
 }
 
 #[test]
@@ -68,8 +77,14 @@ fn bench_shows_time_and_fuel_for_each_size() {
     let said = folder.run(&[&base[..], &["--batch", "1,8", "--json"]].concat()).exits(0);
     let rows = said.json()["result"].clone();
     assert_eq!((&rows[0]["batch"], &rows[1]["batch"]), (&1.into(), &8.into()));
-    assert!(rows.as_array().unwrap().iter().all(|row| row["fuel"].as_f64().unwrap() > 0.0 && row["nanos"].as_f64().unwrap() > 0.0));
+    assert!(
+        rows.as_array()
+            .unwrap()
+            .iter()
+            .all(|row| row["fuel"].as_f64().unwrap() > 0.0 && row["nanos"].as_f64().unwrap() > 0.0)
+    );
     folder.write("records", RECORDS);
-    let args = ["plugin", "bench", "std/summary", "--config", "{\"field\":\"/ms\"}", "--input", "records", "--time", "1ms"];
+    let args =
+        ["plugin", "bench", "std/summary", "--config", "{\"field\":\"/ms\"}", "--input", "records", "--time", "1ms"];
     assert!(folder.run(&args).exits(0).out.contains("fuel/record"));
 }

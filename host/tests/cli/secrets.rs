@@ -43,7 +43,10 @@ fn a_secret_is_found_nowhere() {
     for (name, code) in [("good", 0), ("refused", 2), ("misfit", 2), ("seen", 2), ("faults", 4)] {
         let file = format!("{name}.yaml");
         for json in [&[][..], &["--json"]] {
-            let run: Vec<&str> = ["run", &file, "--log-level", "trace", "--log-format", "json"].into_iter().chain(json.iter().copied()).collect();
+            let run: Vec<&str> = ["run", &file, "--log-level", "trace", "--log-format", "json"]
+                .into_iter()
+                .chain(json.iter().copied())
+                .collect();
             checked(&folder, &run).exits(code);
             let check: Vec<&str> = ["check", &file].into_iter().chain(json.iter().copied()).collect();
             checked(&folder, &check);

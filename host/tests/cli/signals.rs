@@ -13,14 +13,18 @@ fn stuck(folder: &Folder, args: &[&str]) -> Started {
     all.extend(args);
     let mut host = folder.start(&all);
     // The channel is full and nothing moves any more once the source reads nothing for a second.
-    host.until(|line| line.contains("epoch") && line.contains(": in 0/s → out 0/s; ") && !line.contains("; 0 in flight"));
+    host.until(|line| {
+        line.contains("epoch") && line.contains(": in 0/s → out 0/s; ") && !line.contains("; 0 in flight")
+    });
     host
 }
 
 #[test]
 fn an_input_that_ends_ends_the_run_with_0_and_a_balanced_ledger() {
     let folder = Folder::new();
-    folder.write("input.ndjson", "{\"a\":1}\n{\"a\":2}\n").write("p.yaml", straight("short", "stdout: {}, encode: json"));
+    folder
+        .write("input.ndjson", "{\"a\":1}\n{\"a\":2}\n")
+        .write("p.yaml", straight("short", "stdout: {}, encode: json"));
     let said = folder.run(&["run", "p.yaml"]).exits(0).complains("ledger balanced").complains("short: completed");
     assert_eq!(said.out, "{\"a\":1}\n{\"a\":2}\n");
     assert!(said.err.contains("in → out  2  sent  2  received"), "{}", said.err);
@@ -40,7 +44,10 @@ fn a_signal_drains_a_healthy_pipeline_and_exits_0() {
         let said = host.end().exits(0);
         assert!(asked.elapsed() < Duration::from_secs(2), "a drain took {:?}", asked.elapsed());
         let pipeline = said.json()["result"]["pipelines"][0].clone();
-        assert_eq!((pipeline["ending"].as_str(), pipeline["ledger"]["balanced"].as_bool()), (Some("drained"), Some(true)));
+        assert_eq!(
+            (pipeline["ending"].as_str(), pipeline["ledger"]["balanced"].as_bool()),
+            (Some("drained"), Some(true))
+        );
         let edge = &pipeline["ledger"]["edges"][0];
         assert_eq!(edge["sent"], edge["received"]);
         // Recounted from outside: nothing is left behind, nothing comes twice.

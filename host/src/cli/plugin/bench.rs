@@ -85,8 +85,11 @@ impl Bench {
         let name = &self.which.plugin;
         let mut instance =
             plugin.instantiate(&Limits::default(), &self.which.config).map_err(|fault| refused_config(name, &fault))?;
-        let batches: Vec<Batch> =
-            (0..records.len()).step_by(size).map(|at| records.slice(at, at + size)).filter(|part| part.len() == size).collect();
+        let batches: Vec<Batch> = (0..records.len())
+            .step_by(size)
+            .map(|at| records.slice(at, at + size))
+            .filter(|part| part.len() == size)
+            .collect();
         let (mut nanos, mut fuel) = (Vec::new(), 0);
         let mut spent = Duration::ZERO;
         // The first round warms up.

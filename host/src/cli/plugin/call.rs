@@ -86,8 +86,10 @@ impl Call {
         for (name, count) in &counts {
             answer.notes.push_str(&format!("count {name}: {count}\n"));
         }
-        let logs: Vec<_> = effects.logs.iter().map(|(level, line)| json!([format!("{level:?}").to_lowercase(), line])).collect();
-        let undecoded: Vec<_> = undecoded.iter().map(|lost| json!({ "at": lost.place, "reason": lost.reason })).collect();
+        let logs: Vec<_> =
+            effects.logs.iter().map(|(level, line)| json!([format!("{level:?}").to_lowercase(), line])).collect();
+        let undecoded: Vec<_> =
+            undecoded.iter().map(|lost| json!({ "at": lost.place, "reason": lost.reason })).collect();
         answer.result = json!({
             "outputs": gathered.outputs,
             "refused": gathered.refused,
@@ -129,8 +131,7 @@ fn filter(instance: &mut dyn Instance, batch: &Batch, to: &mut Gathered) -> Resu
 
 fn map(instance: &mut dyn Instance, batch: &Batch, to: &mut Gathered) -> Result<(), Broken> {
     for (start, part) in parts(batch) {
-        let Mapped { produced, refused } =
-            instance.map(0, &part).map_err(|fault| (start, part.clone(), fault))?;
+        let Mapped { produced, refused } = instance.map(0, &part).map_err(|fault| (start, part.clone(), fault))?;
         to.produce(start, &produced, &part);
         to.refuse(start, &refused);
     }
@@ -142,8 +143,7 @@ fn aggregate(instance: &mut dyn Instance, batch: &Batch, to: &mut Gathered) -> R
     let mut held: BTreeMap<Vec<u8>, Vec<u8>> = BTreeMap::new();
     for (start, part) in parts(batch) {
         let (groups, group_of) = grouped(&part, &held);
-        let answer =
-            instance.accumulate(0, &groups, &group_of, &part).map_err(|fault| (start, part.clone(), fault))?;
+        let answer = instance.accumulate(0, &groups, &group_of, &part).map_err(|fault| (start, part.clone(), fault))?;
         for (key, state) in groups.keys.iter().zip(answer.states.iter()) {
             if state.is_empty() {
                 held.remove(key);
@@ -161,8 +161,7 @@ fn aggregate(instance: &mut dyn Instance, batch: &Batch, to: &mut Gathered) -> R
     let heads = Batch::of_values(Column::blank(keys.len()));
     let heads = heads.clone().with_keys(keys).unwrap_or(heads);
     if !groups.states.is_empty() {
-        let finished =
-            instance.finish(0, &groups, Occasion::Closed).map_err(|fault| (0, heads.clone(), fault))?;
+        let finished = instance.finish(0, &groups, Occasion::Closed).map_err(|fault| (0, heads.clone(), fault))?;
         to.produce(0, &finished.produced, &heads);
         to.refuse(0, &finished.refused);
     }

@@ -59,8 +59,13 @@ impl Inspect {
 impl Seen {
     fn text(&self) -> String {
         let listed = |all: &[String]| if all.is_empty() { "none".to_owned() } else { all.join(", ") };
-        let outputs = if self.outputs_from_config { "the fields of its config".to_owned() } else { listed(&self.outputs) };
-        let needs = if self.values { ["values".to_owned()].iter().chain(&self.needs).cloned().collect() } else { self.needs.clone() };
+        let outputs =
+            if self.outputs_from_config { "the fields of its config".to_owned() } else { listed(&self.outputs) };
+        let needs = if self.values {
+            ["values".to_owned()].iter().chain(&self.needs).cloned().collect()
+        } else {
+            self.needs.clone()
+        };
         let mut out = format!("{} {}\n", self.name, self.version);
         let mut line = |name: &str, value: String| out.push_str(&format!("  {name:9} {value}\n"));
         line("kind", self.kind.to_string());

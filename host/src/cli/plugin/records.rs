@@ -96,7 +96,8 @@ pub(super) fn made_up(count: usize, size: usize, plugin: &Plugin) -> Batch {
     let one = |at: usize| {
         let status = if at.is_multiple_of(10) { 503 } else { 200 };
         let (client, ms) = (at % 100, at.wrapping_mul(7919) % 1000);
-        let head = format!(r#"{{"client":"c{client}","path":"/p/{client}","status":{status},"ms":{ms},"ts":{at},"pad":""#);
+        let head =
+            format!(r#"{{"client":"c{client}","path":"/p/{client}","status":{status},"ms":{ms},"ts":{at},"pad":""#);
         let pad = "x".repeat(size.saturating_sub(head.len() + 2));
         format!("{head}{pad}\"}}")
     };

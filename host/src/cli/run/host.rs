@@ -42,13 +42,17 @@ pub(super) async fn open(checked: Vec<Checked>, api: &Api, drain_deadline: Durat
     let path = Path::new(api.socket.as_deref().unwrap_or(api::socket::PATH));
     let socket = Socket::open(path).map_err(|error| {
         let cure = match error {
-            SocketError::Taken { .. } => "end that host with `tidegate drain`, or give this one another with `--socket`",
+            SocketError::Taken { .. } => {
+                "end that host with `tidegate drain`, or give this one another with `--socket`"
+            }
             _ => "name a place that only you can write with `--socket`",
         };
         environment(Trouble::of(error.to_string()).code(codes::SOCKET_TAKEN).cure(cure))
     })?;
     let control = socket.listener().map_err(|error| {
-        environment(Trouble::of(format!("open the control socket {}: {error}", path.display())).code(codes::SOCKET_TAKEN))
+        environment(
+            Trouble::of(format!("open the control socket {}: {error}", path.display())).code(codes::SOCKET_TAKEN),
+        )
     })?;
     let open = match &api.listen {
         Some(listen) => Some(tokio::net::TcpListener::bind(listen).await.map_err(|error| {
@@ -68,9 +72,10 @@ pub(super) async fn open(checked: Vec<Checked>, api: &Api, drain_deadline: Durat
     }
 
     let running: Vec<Running> = parts.into_iter().map(pipeline::start).collect();
-    let hosted = running.iter().zip(plugins).map(|(running, plugins)| {
-        Arc::new(Hosted { board: running.board.clone(), plugins, end: OnceLock::new() })
-    });
+    let hosted = running
+        .iter()
+        .zip(plugins)
+        .map(|(running, plugins)| Arc::new(Hosted { board: running.board.clone(), plugins, end: OnceLock::new() }));
     let (drain_sender, drains) = mpsc::channel(1);
     let (all_ended, is_ended) = watch::channel(false);
     let service = Arc::new(Service {

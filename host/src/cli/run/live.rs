@@ -8,10 +8,7 @@ use std::{
 };
 
 use super::super::{figure, screen};
-use crate::pipeline::{
-    Board, Phase, Status,
-    board::PartStatus,
-};
+use crate::pipeline::{Board, Phase, Status, board::PartStatus};
 
 /// Over which stretch rates are measured, and how often a line is said where it does not stay in place.
 const STRETCH: Duration = Duration::from_secs(1);

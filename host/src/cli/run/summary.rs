@@ -104,7 +104,8 @@ fn trouble(ending: &Ending) -> Option<Trouble> {
 
 fn unbalanced(ledger: &Ledger) -> Option<Trouble> {
     let first = ledger.imbalances.first()?;
-    let message = format!("balance the ledger: {}: {} on one side, {} on the other", first.place, first.left, first.right);
+    let message =
+        format!("balance the ledger: {}: {} on one side, {} on the other", first.place, first.left, first.right);
     Some(Trouble::of(message).code(codes::LEDGER))
 }
 

@@ -314,17 +314,22 @@ impl Plan {
             uncommitted: Size(1 << 20),
             sources: names.iter().map(|name| source(name)).collect(),
             stages: stages.collect(),
-            sinks: self.sinks.iter().map(|(name, _)| graph::Sink {
-                name: name.clone(),
-                output: Output::Discard(crate::sink::discard::Config {}),
-                format: Format::Lines,
-            }).collect(),
+            sinks: self
+                .sinks
+                .iter()
+                .map(|(name, _)| graph::Sink {
+                    name: name.clone(),
+                    output: Output::Discard(crate::sink::discard::Config {}),
+                    format: Format::Lines,
+                })
+                .collect(),
             edges,
         };
         let collected = Collected::default();
         let gate = self.gate.lock().unwrap().clone();
         let sinks = self.sinks.iter().map(|(name, _)| {
-            Box::new(Collect { name: name.clone(), to: collected.clone(), gate: gate.clone(), failing: self.failing }) as Box<dyn Sink>
+            Box::new(Collect { name: name.clone(), to: collected.clone(), gate: gate.clone(), failing: self.failing })
+                as Box<dyn Sink>
         });
         let silent = Numbers { values: [].into(), ends: false, ..self.source.clone() };
         let mut sources: Vec<Box<dyn Source>> = vec![Box::new(self.source.clone())];

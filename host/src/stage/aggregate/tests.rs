@@ -27,7 +27,10 @@ fn batch(records: &[(u8, i64, u64)]) -> Batch {
 
 fn values(outcome: &Outcome) -> Vec<String> {
     let main = outcome.outputs.iter().filter(|output| output.port == super::super::outlet::Port::Main);
-    main.flat_map(|output| output.batch.values().iter().map(|v| String::from_utf8(v.to_vec()).unwrap()).collect::<Vec<_>>()).collect()
+    main.flat_map(|output| {
+        output.batch.values().iter().map(|v| String::from_utf8(v.to_vec()).unwrap()).collect::<Vec<_>>()
+    })
+    .collect()
 }
 
 /// What a run put out, and which records were late.
