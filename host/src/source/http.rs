@@ -22,9 +22,9 @@ use tokio_util::task::AbortOnDropHandle;
 use self::answer::{Answer, Outcome};
 use self::body::Body;
 use self::rate::Pace;
-use self::serve::{Door, Offer, Shape};
+use self::serve::{Door, Offer, Posted, Shape};
 use super::{Chunk, Position, Read, Source};
-use crate::batch::{Batch, Limit};
+use crate::batch::Limit;
 use crate::codec::{Decoder, Format, Origin, Stamp};
 use crate::unit::{Rate, Size};
 
@@ -229,7 +229,7 @@ impl Source for Http {
                         self.ended = true;
                         return Ok(Read::End);
                     };
-                    self.begin(&offer);
+                    self.current = begin(&offer, self.pace.as_ref());
                 }
                 let chunk = self.gather(most)?;
                 if chunk.answered > 0 || !chunk.batch.is_empty() {
@@ -281,78 +281,76 @@ impl Http {
         self.refused
     }
 
-    /// Takes a request, unless it was withdrawn or the rate forbids.
-    fn begin(&mut self, offer: &Offer) {
-        let Some(request) = offer.lock().unwrap_or_else(PoisonError::into_inner).take() else { return };
-        if let Some(Err(wait)) = self.pace.as_ref().map(|pace| pace.admit(Instant::now())) {
-            let _ = request.answer.send(Answer::OverRate(wait));
-            return;
-        }
-        let (shape, body, answer) = (request.shape, request.body, request.answer);
-        self.current = Some(Current { shape, body, used: 0, outcome: Outcome::default(), answer });
-    }
-
     /// Records of the request in hand and of those that already wait behind it.
     fn gather(&mut self, most: Limit) -> anyhow::Result<Chunk> {
-        let mut parts: Vec<Batch> = Vec::new();
-        let (mut records, mut bytes, mut answered) = (0, 0, 0);
         let most = Limit { records: most.records.max(1), bytes: most.bytes.max(1) };
-        while records + answered < most.records && bytes < most.bytes {
+        let [own, lines, document] = &mut self.decoders;
+        // What is stamped does not depend on the shape: the same builder does for all.
+        let mut batch = own.builder();
+        let mut undecoded = Vec::new();
+        let mut answered = 0;
+        while batch.len() + answered < most.records && !batch.is_full(most) {
             let Some(current) = &mut self.current else {
                 let Ok(offer) = self.offers.try_recv() else { break };
-                self.begin(&offer);
+                self.current = begin(&offer, self.pace.as_ref());
                 continue;
             };
-            let left = Limit { records: most.records - records - answered, bytes: most.bytes - bytes };
-            let [own, lines, document] = &mut self.decoders;
             let decoder = match current.shape {
-                Shape::Own => own,
-                Shape::Lines => lines,
-                Shape::Document => document,
+                Shape::Own => &mut *own,
+                Shape::Lines => &mut *lines,
+                Shape::Document => &mut *document,
             };
-            let mut builder = decoder.builder();
-            let mut undecoded = Vec::new();
             let rest = current.body.bytes().get(current.used..).unwrap_or_default();
             let origin = Origin { name: &self.name, offset: current.used as u64 };
-            let used = decoder.end(rest, origin, &mut builder, &mut undecoded, left);
-            let batch = builder.finish();
-            ensure!(
-                used > 0 || rest.is_empty() || batch.len() + undecoded.len() > 0,
-                "decode a body: no progress at byte {}",
-                current.used
-            );
+            let before = batch.len();
+            let left = Limit { records: most.records - answered, bytes: most.bytes };
+            let used = decoder.end(rest, origin, &mut batch, &mut undecoded, left);
+            let taken = (batch.len() - before) as u64;
+            if used == 0 && !rest.is_empty() && taken == 0 && undecoded.is_empty() {
+                // The next record does not fit beside these.
+                ensure!(!batch.is_empty(), "decode a body: no progress at byte {}", current.used);
+                break;
+            }
             current.used += used;
-            current.outcome.accepted += batch.len() as u64;
+            current.outcome.accepted += taken;
             answered += undecoded.len();
-            for refused in undecoded {
+            for refused in undecoded.drain(..) {
                 current.outcome.refuse(refused.index, refused.reason);
             }
-            self.handed += batch.len() as u64;
-            records += batch.len();
-            bytes += batch.bytes();
+            self.handed += taken;
             if let Some(pace) = &mut self.pace {
-                pace.charge(Instant::now(), batch.len() as u64);
+                pace.charge(Instant::now(), taken);
             }
-            if !batch.is_empty() {
-                parts.push(batch);
-            }
-            if current.used >= current.body.bytes().len() {
-                self.settle();
+            if current.used >= current.body.bytes().len()
+                && let Some(current) = self.current.take()
+            {
+                self.pending.extend(settle(current, self.handed));
             }
         }
         self.refused += answered as u64;
-        Ok(Chunk { batch: Batch::concat(&parts), answered: answered as u64, ..Chunk::default() })
+        Ok(Chunk { batch: batch.finish(), answered: answered as u64, ..Chunk::default() })
     }
+}
 
-    /// Ends the request in hand: with nothing to commit it is answered at once, else when that has committed.
-    fn settle(&mut self) {
-        let Some(Current { outcome, answer, .. }) = self.current.take() else { return };
-        if outcome.accepted == 0 {
-            let _ = answer.send(Answer::Decided(outcome));
-        } else {
-            self.pending.push_back(Pending { through: self.handed, outcome, answer });
-        }
+/// Takes a request, unless it was withdrawn or the rate forbids.
+fn begin(offer: &Offer, pace: Option<&Pace>) -> Option<Current> {
+    let Posted { shape, body, answer } = offer.lock().unwrap_or_else(PoisonError::into_inner).take()?;
+    if let Some(Err(wait)) = pace.map(|pace| pace.admit(Instant::now())) {
+        // A client that has gone has nobody to tell.
+        let _ = answer.send(Answer::OverRate(wait));
+        return None;
     }
+    Some(Current { shape, body, used: 0, outcome: Outcome::default(), answer })
+}
+
+/// Ends a request whose last record stands before `through`: it is answered when that has committed, or at once where
+/// there is nothing to commit.
+fn settle(Current { outcome, answer, .. }: Current, through: u64) -> Option<Pending> {
+    if outcome.accepted > 0 {
+        return Some(Pending { through, outcome, answer });
+    }
+    let _ = answer.send(Answer::Decided(outcome));
+    None
 }
 
 #[cfg(test)]

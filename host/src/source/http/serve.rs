@@ -20,7 +20,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use super::Limits;
-use super::answer::Answer;
+use super::answer::{Answer, Outcome};
 use super::body::{self, Body};
 use super::connection;
 
@@ -117,6 +117,9 @@ async fn take(door: &Door, request: Request<Incoming>) -> Result<(Shape, Body), 
     let shape = shape(request.headers())?;
     let gzip = is_gzip(request.headers())?;
     let body = body::receive(request.into_body(), gzip, &door.limits, &door.bodies).await?;
+    if shape == Shape::Document && body.bytes().trim_ascii().is_empty() {
+        return Err(Answer::Decided(Outcome::unreadable("the body is no JSON document: it is empty".to_owned())));
+    }
     if door.draining.load(Ordering::Acquire) {
         return Err(Answer::Draining);
     }
