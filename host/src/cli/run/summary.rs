@@ -69,17 +69,16 @@ pub(super) fn answer(watched: Watched) -> Answer {
 }
 
 fn told(left: &Left) -> (Exit, Told) {
-    let status = left.board.status();
-    let (ending, exit, error, ledger) = match &left.ended {
-        Some(ended) => {
-            let ledger = account(left.board.graph(), ended);
-            let error = trouble(&ended.ending).or_else(|| unbalanced(&ledger));
-            let exit = if ledger.balanced { Exit::Fine } else { Exit::No };
-            (word(&ended.ending), Exit::of(&ended.ending).max(exit), error, Some(ledger))
-        }
-        None => (word(&Ending::DeadlinePassed), Exit::Deadline, trouble(&Ending::DeadlinePassed), None),
+    let Some((ended, status)) = &left.ended else {
+        let ending = Ending::DeadlinePassed;
+        let (exit, error, status) = (Exit::of(&ending), trouble(&ending), left.board.status());
+        return (exit, Told { ending: word(&ending), exit: exit.code(), error, status, ledger: None });
     };
-    (exit, Told { ending, exit: exit.code(), error, status, ledger })
+    let ledger = account(left.board.graph(), ended);
+    let error = trouble(&ended.ending).or_else(|| unbalanced(&ledger));
+    let exit = Exit::of(&ended.ending).max(if ledger.balanced { Exit::Fine } else { Exit::No });
+    let (ending, status) = (word(&ended.ending), status.clone());
+    (exit, Told { ending, exit: exit.code(), error, status, ledger: Some(ledger) })
 }
 
 fn trouble(ending: &Ending) -> Option<Trouble> {
