@@ -55,7 +55,6 @@ pub(super) fn answer(watched: Watched) -> Answer {
         let trouble = Trouble::of("wait for the end: a second signal came; what was not committed is given up");
         return Answer { patience: Patience::Short, ..Answer::failed(exit, trouble) };
     }
-    let is_stuck = watched.pipelines.iter().any(|left| left.ended.is_none());
     let all: Vec<(Exit, Told)> = watched.pipelines.iter().map(told).collect();
     let worst = all.iter().max_by_key(|(exit, _)| *exit);
     let (exit, error) = worst.map_or((Exit::Fine, None), |(exit, told)| (*exit, told.error.clone()));
@@ -64,7 +63,8 @@ pub(super) fn answer(watched: Watched) -> Answer {
     let notes: String = all.iter().map(|(_, told)| shown(told)).collect();
     let told: Vec<Told> = all.into_iter().map(|(_, told)| told).collect();
     let answer = Answer::fine(summary, json!({ "pipelines": told }), "");
-    let patience = if is_stuck { Patience::Short } else { Patience::Endless };
+    // Whoever does not read what a sink writes may be the one who does not read this either.
+    let patience = if exit >= Exit::Deadline { Patience::Short } else { Patience::Endless };
     Answer { exit, notes, error, is_told: true, patience, ..answer }
 }
 
