@@ -42,7 +42,7 @@ pub(super) enum Patience {
 }
 
 /// How long an answer is tried to be given to somebody who may not read it.
-const SHORT: Duration = Duration::from_millis(300);
+const SHORT: Duration = Duration::from_millis(500);
 
 /// What went wrong, where it is no fault of a file.
 #[derive(Clone, Debug, Serialize)]
@@ -169,6 +169,10 @@ impl Answer {
         errors.write_all(config::mask(&said).as_bytes())?;
         errors.flush()?;
         drop(errors);
+        if self.text.is_empty() {
+            // Standard output may be somebody else's, who holds it.
+            return Ok(());
+        }
         let mut out = std::io::stdout().lock();
         out.write_all(config::mask(&self.text).as_bytes())?;
         out.flush()

@@ -26,10 +26,10 @@ fn get(folder: &Folder, path: &str) -> String {
 
 fn running(folder: &Folder, args: &[&str]) -> Started {
     folder.write("p.yaml", endless("steady", "file: { path: out.ndjson }, encode: json"));
-    let mut all = vec!["run", "p.yaml"];
+    let mut all = vec!["run", "p.yaml", "--progress"];
     all.extend(args);
     let mut host = folder.start(&all);
-    host.until_running();
+    host.until(|line| line.contains("epoch") && !line.contains("in 0/s"));
     host
 }
 

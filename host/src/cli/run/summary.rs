@@ -55,7 +55,6 @@ pub(super) fn answer(watched: Watched) -> Answer {
         let trouble = Trouble::of("wait for the end: a second signal came; what was not committed is given up");
         return Answer { patience: Patience::Short, ..Answer::failed(exit, trouble) };
     }
-    let is_stuck = watched.pipelines.iter().any(|left| left.ended.is_none());
     let all: Vec<(Exit, Told)> = watched.pipelines.iter().map(told).collect();
     let worst = all.iter().max_by_key(|(exit, _)| *exit);
     let (exit, error) = worst.map_or((Exit::Fine, None), |(exit, told)| (*exit, told.error.clone()));
@@ -64,22 +63,22 @@ pub(super) fn answer(watched: Watched) -> Answer {
     let notes: String = all.iter().map(|(_, told)| shown(told)).collect();
     let told: Vec<Told> = all.into_iter().map(|(_, told)| told).collect();
     let answer = Answer::fine(summary, json!({ "pipelines": told }), "");
-    let patience = if is_stuck { Patience::Short } else { Patience::Endless };
+    // Whoever does not read what a sink writes may be the one who does not read this either.
+    let patience = if exit >= Exit::Deadline { Patience::Short } else { Patience::Endless };
     Answer { exit, notes, error, is_told: true, patience, ..answer }
 }
 
 fn told(left: &Left) -> (Exit, Told) {
-    let status = left.board.status();
-    let (ending, exit, error, ledger) = match &left.ended {
-        Some(ended) => {
-            let ledger = account(left.board.graph(), ended);
-            let error = trouble(&ended.ending).or_else(|| unbalanced(&ledger));
-            let exit = if ledger.balanced { Exit::Fine } else { Exit::No };
-            (word(&ended.ending), Exit::of(&ended.ending).max(exit), error, Some(ledger))
-        }
-        None => (word(&Ending::DeadlinePassed), Exit::Deadline, trouble(&Ending::DeadlinePassed), None),
+    let Some((ended, status)) = &left.ended else {
+        let ending = Ending::DeadlinePassed;
+        let (exit, error, status) = (Exit::of(&ending), trouble(&ending), left.board.status());
+        return (exit, Told { ending: word(&ending), exit: exit.code(), error, status, ledger: None });
     };
-    (exit, Told { ending, exit: exit.code(), error, status, ledger })
+    let ledger = account(left.board.graph(), ended);
+    let error = trouble(&ended.ending).or_else(|| unbalanced(&ledger));
+    let exit = Exit::of(&ended.ending).max(if ledger.balanced { Exit::Fine } else { Exit::No });
+    let (ending, status) = (word(&ended.ending), status.clone());
+    (exit, Told { ending, exit: exit.code(), error, status, ledger: Some(ledger) })
 }
 
 fn trouble(ending: &Ending) -> Option<Trouble> {

@@ -15,7 +15,7 @@ use tokio::{
 use super::{Exit, host::Opened, live::Live};
 use crate::{
     api::{End, Service},
-    pipeline::{Board, Command, Ended, Ending},
+    pipeline::{Board, Command, Ended, Ending, Status},
 };
 
 /// How long after the deadline of a drain tasks may take to notice it. One that hangs in a call of the system never does.
@@ -46,8 +46,8 @@ pub(super) struct Watched {
 pub(super) struct Left {
     /// Its board, for a last look.
     pub(super) board: Arc<Board>,
-    /// What it came to; none where it did not end in time.
-    pub(super) ended: Option<Ended>,
+    /// What it came to, and how it stood then; none where it did not end in time.
+    pub(super) ended: Option<(Ended, Status)>,
 }
 
 enum Happening {
@@ -175,7 +175,7 @@ impl Watch {
             Ending::Failed(why) => tracing::error!(pipeline, "{why}"),
         }
         let ending = ended.ending.clone();
-        left.ended = Some(ended);
+        left.ended = Some((ended, left.board.status()));
         self.note(at, &ending);
     }
 
