@@ -70,6 +70,8 @@ fn base_unit(unit: &str) -> Option<(&'static str, f64)> {
         "us" => ("s", 1e-6),
         "ns" => ("s", 1e-9),
         "celsius" => ("celsius", 1.0),
+        "processes" => ("processes", 1.0),
+        "ticks" => ("ticks", 1.0),
         _ => return None,
     })
 }

@@ -1,7 +1,7 @@
 //! `std/select-metrics`: keeps the samples that are wanted, of real disks and networks.
 //!
-//! Owns which file systems and devices are none of anybody's business. It asks for the fields that decide, so it parses
-//! no record. Invariant: it looks at one sample at a time.
+//! Owns which file systems and interfaces are none of anybody's business. It asks for the fields that decide, so it
+//! parses no record. Invariant: it looks at one sample at a time.
 
 use std::borrow::Cow;
 
@@ -43,9 +43,9 @@ struct Config {
     /// File systems to drop, by their type; those of the kernel, unless given.
     #[serde(default = "pseudo")]
     without_fs: Vec<String>,
-    /// Devices to drop; the loopback interface, unless given.
+    /// Network interfaces to drop; the loopback one, unless given.
     #[serde(default = "loopback")]
-    without_devices: Vec<String>,
+    without_interfaces: Vec<String>,
 }
 
 fn pseudo() -> Vec<String> {
@@ -59,14 +59,14 @@ fn loopback() -> Vec<String> {
 #[derive(Deserialize)]
 struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
 
-#[filter(fields = ["/metric", "/labels/fs", "/labels/device"])]
+#[filter(fields = ["/metric", "/labels/fs", "/labels/interface"])]
 fn select_metrics(config: &Config, record: &Record) -> Result<bool> {
     let metric: Text = record.field_as(0)?;
     let is_among =
         |label: Option<Text>, names: &[String]| label.is_some_and(|label| names.iter().any(|n| *n == label.0));
     Ok(config.metrics.iter().any(|wanted| matches(wanted, &metric.0))
         && !is_among(record.field_as(1)?, &config.without_fs)
-        && !is_among(record.field_as(2)?, &config.without_devices))
+        && !is_among(record.field_as(2)?, &config.without_interfaces))
 }
 
 fn matches(wanted: &str, metric: &str) -> bool {
@@ -79,7 +79,7 @@ mod tests {
 
     #[track_caller]
     fn check(metric: &str, labels: Value, expected: bool) {
-        let config = json!({ "metrics": ["cpu.*", "disk.used", "net.*"] });
+        let config = json!({ "metrics": ["cpu.*", "disk.used", "network.*"] });
         let sample = testing::json(json!({ "metric": metric, "value": 1, "labels": labels }));
         assert_eq!(testing::filter::<select_metrics>(config, [sample]).kept.len(), usize::from(expected), "{metric}");
     }
@@ -95,14 +95,14 @@ mod tests {
     #[test]
     fn pseudo_file_systems_and_loopback_are_dropped() {
         check("disk.used", json!({ "fs": "tmpfs", "mount": "/run" }), false);
-        check("net.received", json!({ "device": "lo" }), false);
-        check("net.received", json!({ "device": "eth0" }), true);
+        check("network.received", json!({ "interface": "lo" }), false);
+        check("network.received", json!({ "interface": "eth0" }), true);
     }
 
     #[test]
     fn what_else_to_drop_can_be_said() {
-        let config = json!({ "metrics": ["*"], "without_fs": [], "without_devices": ["veth0"] });
-        let labels = [json!({ "fs": "tmpfs" }), json!({ "device": "veth0" }), json!({ "device": "lo" })];
+        let config = json!({ "metrics": ["*"], "without_fs": [], "without_interfaces": ["veth0"] });
+        let labels = [json!({ "fs": "tmpfs" }), json!({ "interface": "veth0" }), json!({ "interface": "lo" })];
         let samples = labels.map(|labels| testing::json(json!({ "metric": "m", "labels": labels })));
         assert_eq!(testing::filter::<select_metrics>(config, samples).kept, [0, 2]);
     }
