@@ -23,9 +23,11 @@ impl<'a> From<&'a Column> for ColumnIn<'a> {
 }
 
 impl<'a> ColumnIn<'a> {
-    /// The first `len` items of a column of empty ones.
-    pub(super) fn blank(blank: &'a Column, len: usize) -> Self {
-        Self { data: &[], ends: blank.ends().get(..len).unwrap_or_default() }
+    /// The first `len` items of `column`, which has as many.
+    pub(super) fn first(column: &'a Column, len: usize) -> Self {
+        let ends = column.ends().get(..len).unwrap_or_default();
+        let bytes = ends.last().map_or(0, |&end| end as usize);
+        Self { data: column.data().get(..bytes).unwrap_or_default(), ends }
     }
 
     /// Bytes that cross with it.

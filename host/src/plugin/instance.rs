@@ -11,7 +11,7 @@ use wasmtime::component::{ComponentNamedList, Lift, Lower, TypedFunc};
 
 use super::abi::{ColumnIn, WindowIn};
 use super::bind::Calls;
-use super::crossing::Wanted;
+use super::crossing::{Filling, Wanted};
 use super::fault::{Failure, Misdeed, report};
 use super::fresh::drive;
 use super::guest::Guest;
@@ -26,8 +26,7 @@ pub struct WasmInstance {
     store: Store<Guest>,
     calls: Calls,
     wanted: Arc<Wanted>,
-    /// Empty items, as many as the largest batch had records.
-    blank: Column,
+    filling: Arc<Filling>,
     limits: Limits,
     usage: Usage,
     /// A call has faulted; what the plugin's memory holds since is anybody's guess.
@@ -43,19 +42,19 @@ struct Terms {
 
 impl WasmInstance {
     pub(super) fn new(store: Store<Guest>, calls: Calls, wanted: Arc<Wanted>, limits: Limits) -> Self {
-        Self { store, calls, wanted, blank: Column::default(), limits, usage: Usage::default(), over: false }
+        Self { store, calls, wanted, filling: Arc::default(), limits, usage: Usage::default(), over: false }
     }
 
     fn terms(&self, now: i64, items: usize, bytes: usize) -> Terms {
         Terms { now, fuel: self.limits.fuel(items, bytes) }
     }
 
-    /// At least `len` empty items for a plugin that wants no payloads, none for others.
-    fn blank(&mut self, len: usize) -> Column {
-        if !self.wanted.values && self.blank.len() < len {
-            self.blank = Column::blank(len);
+    /// Items for at least `len` records; made anew only for a batch larger than all before.
+    fn filling(&mut self, len: usize) -> Arc<Filling> {
+        if self.filling.len() < len {
+            self.filling = Arc::new(Filling::of(len));
         }
-        self.blank.clone()
+        Arc::clone(&self.filling)
     }
 
     fn expected(&self, inputs: usize) -> Expected {
@@ -115,9 +114,9 @@ impl Instance for WasmInstance {
     fn filter(&mut self, now: i64, input: &Batch) -> Result<Selection, Box<Fault>> {
         let Calls::Filter(filter) = self.calls else { return Err(self.refused("the plugin is no filter")) };
         let (wanted, expected) = (Arc::clone(&self.wanted), self.expected(input.len()));
-        let more = wanted.named(input);
-        let blank = self.blank(input.len());
-        let batch = wanted.batch(input, &blank, &more);
+        let filling = self.filling(input.len());
+        let more = wanted.named(input, &filling);
+        let batch = wanted.batch(input, &filling, &more);
         let terms = self.terms(now, input.len(), batch.bytes());
         self.call(filter, terms, (batch,), |answer| reply::selection(expected, answer))
     }
@@ -125,9 +124,9 @@ impl Instance for WasmInstance {
     fn map(&mut self, now: i64, input: &Batch) -> Result<Mapped, Box<Fault>> {
         let Calls::Map(transform) = self.calls else { return Err(self.refused("the plugin is no map")) };
         let (wanted, expected) = (Arc::clone(&self.wanted), self.expected(input.len()));
-        let more = wanted.named(input);
-        let blank = self.blank(input.len());
-        let batch = wanted.batch(input, &blank, &more);
+        let filling = self.filling(input.len());
+        let more = wanted.named(input, &filling);
+        let batch = wanted.batch(input, &filling, &more);
         let terms = self.terms(now, input.len(), batch.bytes());
         self.call(transform, terms, (batch,), |answer| reply::mapped(expected, answer))
     }
@@ -146,9 +145,9 @@ impl Instance for WasmInstance {
         let (count, limit) = (groups.states.len(), self.limits.state);
         let windows = windows(groups);
         let lent = wanted.groups(groups, windows.as_deref());
-        let more = wanted.named(input);
-        let blank = self.blank(input.len());
-        let batch = wanted.batch(input, &blank, &more);
+        let filling = self.filling(input.len());
+        let more = wanted.named(input, &filling);
+        let batch = wanted.batch(input, &filling, &more);
         let bytes = lent.bytes() + group_of.len() * 4 + batch.bytes();
         let terms = self.terms(now, input.len() + count, bytes);
         let check = |answer| reply::accumulated(expected, count, limit, answer);
