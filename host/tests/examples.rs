@@ -4,7 +4,7 @@
 //! the pipeline wrote to `out/` is compared with it, byte for byte; telemetry, which is never the same twice, is recounted.
 
 #[path = "../examples/embedding.rs"]
-#[expect(dead_code, reason = "its `main` is not called here")]
+#[allow(dead_code, unreachable_pub, reason = "it is a program of its own, whose `main` is not called here")]
 mod embedding;
 
 use std::{
@@ -177,7 +177,7 @@ async fn the_telemetry_collector_loses_nothing_that_was_measured_or_posted() {
     assert_eq!(source("posts").received, sent);
     assert!(source("machine").received > 0);
     assert_eq!(stage("wanted").received, sent + source("machine").received);
-    assert!(stage("wanted").filtered > 0, "loopback is dropped");
+    assert!(stage("wanted").filtered > 0, "what is not listed is dropped");
     assert_eq!((stage("wanted").refused, stage("normal").refused), (0, 0), "the machine's metrics are understood");
 
     let written = fs::read_to_string(folder.path().join("out/summaries.ndjson")).unwrap();
@@ -190,10 +190,10 @@ async fn the_telemetry_collector_loses_nothing_that_was_measured_or_posted() {
     assert_eq!(stage("summary").absorbed + stage("summary").late, stage("wanted").passed);
     for line in &lines {
         assert_eq!(line["end"].as_i64().unwrap() - line["start"].as_i64().unwrap(), 5000);
-        assert!(
-            line["min"].as_f64() <= line["mean"].as_f64() && line["mean"].as_f64() <= line["max"].as_f64(),
-            "{line}"
-        );
+        let [min, mean, max] = ["min", "mean", "max"].map(|name| line[name].as_f64().unwrap());
+        // The mean of equal numbers may be off by a rounding.
+        let rounding = 1e-9 * max.abs();
+        assert!(min - rounding <= mean && mean <= max + rounding, "{line}");
         assert!(line["p95"].is_number() && line["unit"].is_string(), "{line}");
     }
     assert!(posted.iter().all(|line| line["unit"] == "s" && line["max"] == 0.024), "milliseconds became seconds");

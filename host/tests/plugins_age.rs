@@ -49,13 +49,12 @@ fn batch(plugin: &Plugin, records: &[Value]) -> Batch {
 
 /// Cuts `0..len` into pieces, none as long as the one before.
 fn pieces(len: usize) -> Vec<(usize, usize)> {
+    let mut sizes = [1, 7, 2, 13, 5].into_iter().cycle();
     let (mut pieces, mut start) = (Vec::new(), 0);
-    for size in [1, 7, 2, 13, 5].into_iter().cycle() {
-        if start == len {
-            return pieces;
-        }
-        pieces.push((start, len.min(start + size)));
-        start = len.min(start + size);
+    while start < len {
+        let end = len.min(start + sizes.next().unwrap_or(1));
+        pieces.push((start, end));
+        start = end;
     }
     pieces
 }
@@ -80,7 +79,7 @@ fn outputs(given: &mut Given, first: usize, origins: &Batch, produced: Produced)
 
 fn refusals(given: &mut Given, first: usize, refused: &Refusals) {
     let refused = refused.at.iter().zip(refused.reasons.iter());
-    given.extend(refused.map(|(at, reason)| (first as u32 + at, [b"refused: ", reason].concat())));
+    given.extend(refused.map(|(at, reason)| (first as u32 + at, [&b"refused: "[..], reason].concat())));
 }
 
 /// What `instance` gives for `all`, cut into `pieces`.
