@@ -111,7 +111,8 @@ async fn another_program_runs_a_pipeline_between_a_stream_and_a_writer_of_its_ow
     let input = fs::read_to_string(folder.join("input.ndjson")).unwrap();
     let frames: Vec<_> = input.lines().map(|line| Ok(Bytes::copy_from_slice(line.as_bytes()))).collect();
     let (out, mut read) = tokio::io::duplex(64);
-    let running = embedding::run(&folder.join("pipeline.yaml"), stream::iter(frames), out);
+    let file = folder.join("pipeline.yaml");
+    let running = embedding::run(&file, stream::iter(frames), out);
     let mut written = String::new();
     let (ended, _) = tokio::join!(tokio::time::timeout(PATIENCE, running), read.read_to_string(&mut written));
     let ended = ended.expect("the pipeline ends").unwrap();

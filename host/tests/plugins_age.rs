@@ -18,7 +18,8 @@ type Given = Vec<(u32, Vec<u8>)>;
 fn setting(plugin: &str) -> (Value, Vec<Value>) {
     let sample = |i: u64| {
         let (metric, unit) = [("cpu.usage", "percent"), ("disk.used", "MiB"), ("noise", "s")][i as usize % 3];
-        let labels = json!({ "fs": ["ext4", "tmpfs"][i as usize % 2], "cpu": i.to_string() });
+        let fs = if i % 2 == 0 { "ext4" } else { "tmpfs" };
+        let labels = json!({ "fs": fs, "cpu": i.to_string() });
         json!({ "ts": 1_000 * i, "host": "web-1", "metric": metric, "value": i, "unit": unit, "labels": labels })
     };
     let request =
