@@ -48,7 +48,7 @@ impl Round {
             return Ok(Visit::Due);
         }
         let Some(tail) = self.tails.get_mut(self.at) else { return Ok(Visit::Dry) };
-        if about.len() <= tail.offset {
+        if about.len() <= tail.tried {
             tail.looked = Some(looked);
             return Ok(Visit::Dry);
         }

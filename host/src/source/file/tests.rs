@@ -396,25 +396,6 @@ async fn a_truncated_file_begins_again_even_if_it_has_grown_beyond_where_it_was(
 }
 
 #[tokio::test]
-async fn an_unfinished_line_that_was_taken_back_is_forgotten() {
-    let folder = tempdir().unwrap();
-    write(&folder, "a.log", "one\npartial");
-    write(&folder, "b.log", "unfinished");
-    write(&folder, "c.log", "x\n");
-    let mut source = follower(&folder, "*.log", NEVER);
-    assert_eq!(lines(&mut source, 2).await, ["one", "x"]);
-    for (name, len) in [("a.log", 4), ("b.log", 0)] {
-        OpenOptions::new().write(true).open(folder.path().join(name)).unwrap().set_len(len).unwrap();
-    }
-    append(&folder, "c.log", "y\n");
-    assert_eq!(lines(&mut source, 1).await, ["y"]);
-    append(&folder, "a.log", "2\n");
-    assert_eq!(lines(&mut source, 1).await, ["2"]);
-    append(&folder, "b.log", "3\n");
-    assert_eq!(lines(&mut source, 1).await, ["3"]);
-}
-
-#[tokio::test]
 async fn a_file_that_only_begins_like_another_is_read_after_a_while() {
     let folder = tempdir().unwrap();
     write(&folder, "a.log", "same\n");
