@@ -50,7 +50,7 @@ pub enum Read {
 /// } }
 /// ```
 pub trait Source: Send {
-    /// Waits for records. Cancel safe: a future dropped before it is ready has taken nothing.
+    /// Waits for records. Cancel safe: a future dropped before it is ready, polled or not, has taken nothing.
     ///
     /// # Errors
     /// What ends the pipeline; input that cannot be decoded does not.

@@ -216,7 +216,8 @@ impl SourceTask {
                     sent?;
                     self.sent(&outlet, &words).await?;
                 }
-                read = self.source.read(most), if may_read => self.took(read?, &words).await?,
+                // Asked only when this branch is looked at: who asks and does not wait may lose what a source gives at once.
+                read = async { self.source.read(most).await }, if may_read => self.took(read?, &words).await?,
                 () = sleep_until(timer.unwrap_or(now)), if timer.is_some() => self.tick(),
             }
         }
@@ -250,7 +251,7 @@ impl SourceTask {
         if !self.is_idle && self.phase != Phase::Finished && now >= self.heard + self.terms.idle {
             self.flush();
             self.is_idle = true;
-            self.outbox.push_back(Out::Item(Sent::Control(Control::Mark(Mark::Idle))));
+            self.outbox.push_back(Out::Item(Sent::Control(Control::Mark(Mark::Idle(self.clock.state().watermark)))));
         }
     }
 

@@ -137,7 +137,7 @@ pub fn open(config: &Config, stamp: &Stamp) -> anyhow::Result<Box<dyn Source>> {
 
 impl Source for Generate {
     fn read(&mut self, most: Limit) -> BoxFuture<'_, anyhow::Result<Read>> {
-        std::future::ready(Ok(self.chunk(most))).boxed()
+        async move { Ok(self.chunk(most)) }.boxed()
     }
 
     fn position(&self) -> Position {

@@ -141,10 +141,8 @@ impl Conductor {
                 }
                 self.begin_batch(input, batch, turns)
             }
-            Taken::Mark(Mark::At(time)) => self.begin_all(|| Work::Advance(time), Control::Mark(Mark::At(time)), turns),
-            Taken::Mark(Mark::Idle) => {
-                turns.begin([], Some(Control::Mark(Mark::Idle)));
-                Ok(())
+            Taken::Mark(mark @ (Mark::At(time) | Mark::Idle(time))) => {
+                self.begin_all(|| Work::Advance(time), Control::Mark(mark), turns)
             }
             Taken::Barrier(epoch) => self.begin_all(|| Work::Barrier, Control::Barrier(epoch), turns),
             Taken::Close => self.begin_all(|| Work::Close, Control::Close, turns),

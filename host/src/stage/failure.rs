@@ -65,6 +65,18 @@ pub struct Shown {
     pub time: Option<i64>,
 }
 
+impl Report {
+    /// A report of `fault` in a call that carried `batch`. A plugin's word for the record in hand counts only where
+    /// there is such a record.
+    pub fn new(stage: &str, plugin: &str, digest: &str, mut fault: Fault, batch: Option<&Batch>) -> Self {
+        let records = batch.map_or(0, Batch::len);
+        fault.at = fault.at.filter(|at| (*at as usize) < records);
+        let record = batch.and_then(|batch| Shown::of(batch, fault.at.unwrap_or_default() as usize));
+        let [stage, plugin, digest] = [stage, plugin, digest].map(str::to_owned);
+        Self { stage, plugin, digest, fault, record, records }
+    }
+}
+
 impl Shown {
     /// Record `at` of a batch.
     pub fn of(batch: &Batch, at: usize) -> Option<Self> {

@@ -286,15 +286,7 @@ fn rows(at: &[u32]) -> Vec<Rank> {
 }
 
 fn report(spec: &Spec, fault: Fault, batch: Option<&Batch>) -> Failure {
-    let at = fault.at.map_or(0, |at| at as usize);
-    Failure::Fault(Box::new(Report {
-        stage: spec.stage.clone(),
-        plugin: spec.plugin.clone(),
-        digest: spec.digest.clone(),
-        record: batch.and_then(|batch| Shown::of(batch, at)),
-        records: batch.map_or(0, Batch::len),
-        fault,
-    }))
+    Failure::Fault(Box::new(Report::new(&spec.stage, &spec.plugin, &spec.digest, fault, batch)))
 }
 
 /// Refused records with two more headers: who refused them, and why.

@@ -115,7 +115,7 @@ const LEAVES: &[(&str, &[&str], i32)] = &[
     ("plugin build", &["empty"], 2),
     ("plugin inspect", &["std/where"], 0),
     ("plugin call", &["std/where", "--config", "{\"where\":\"status > 300\"}"], 0),
-    ("plugin bench", &["std/where", "--config", "{\"where\":\"status > 300\"}", "--time", "1ms"], 0),
+    ("plugin bench", &["std/where", "--config", "{\"where\":\"status > 300\"}", "--for", "1ms"], 0),
     ("doctor", &[], 0),
     ("explain", &["tg203"], 0),
     ("completions", &["bash"], 0),

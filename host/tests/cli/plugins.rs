@@ -73,7 +73,7 @@ fn a_fault_in_a_call_is_exit_4_with_the_record() {
 #[test]
 fn bench_shows_time_and_fuel_for_each_size() {
     let folder = Folder::new();
-    let base = ["plugin", "bench", "std/where", "--config", "{\"where\":\"status >= 500\"}", "--time", "1ms"];
+    let base = ["plugin", "bench", "std/where", "--config", "{\"where\":\"status >= 500\"}", "--for", "1ms"];
     let said = folder.run(&[&base[..], &["--batch", "1,8", "--json"]].concat()).exits(0);
     let rows = said.json()["result"].clone();
     assert_eq!((&rows[0]["batch"], &rows[1]["batch"]), (&1.into(), &8.into()));
@@ -85,6 +85,6 @@ fn bench_shows_time_and_fuel_for_each_size() {
     );
     folder.write("records", RECORDS);
     let args =
-        ["plugin", "bench", "std/summary", "--config", "{\"field\":\"/ms\"}", "--input", "records", "--time", "1ms"];
+        ["plugin", "bench", "std/summary", "--config", "{\"field\":\"/ms\"}", "--input", "records", "--for", "1ms"];
     assert!(folder.run(&args).exits(0).out.contains("fuel/record"));
 }

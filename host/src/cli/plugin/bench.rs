@@ -40,8 +40,8 @@ pub(in crate::cli) struct Bench {
         value_parser = clap::value_parser!(u32).range(1..=1_048_576))]
     batch: Vec<u32>,
     /// How long each size is measured.
-    #[arg(long, value_name = "TIME", default_value = "1s")]
-    time: Span,
+    #[arg(long = "for", value_name = "TIME", default_value = "1s")]
+    spend: Span,
 }
 
 /// What was measured for one size of batch.
@@ -105,7 +105,7 @@ impl Bench {
                 spent += Duration::from_nanos(after.nanos - before.nanos);
                 drop(instance.take_effects());
             }
-            if round > 0 && spent >= self.time.0 {
+            if round > 0 && spent >= self.spend.0 {
                 break;
             }
         }

@@ -13,7 +13,7 @@ use crate::{
     batch::{Batch, Column},
     config::codes,
     plugin::{Fault, FaultKind, Groups, Instance, Kind, Limits, Mapped, Occasion, Plugin, Produced, Refusals},
-    stage::failure::{Report, Shown},
+    stage::failure::Report,
 };
 
 /// Records for each call, as in a pipeline with defaults.
@@ -261,15 +261,8 @@ pub(super) fn refused_config(name: &str, fault: &Fault) -> Box<Answer> {
 
 /// A fault, told as a pipeline tells it.
 pub(super) fn faulted(name: &str, plugin: &Plugin, start: usize, batch: &Batch, fault: Fault) -> Box<Answer> {
-    let at = fault.at.map_or(0, |at| at as usize);
-    let report = Report {
-        stage: format!("call from record {start}"),
-        plugin: name.to_owned(),
-        digest: plugin.digest().to_owned(),
-        record: Shown::of(batch, at),
-        records: batch.len(),
-        fault,
-    };
+    let stage = format!("call from record {start}");
+    let report = Report::new(&stage, name, plugin.digest(), fault, Some(batch));
     let mut answer = Answer::failed(Exit::Plugin, Trouble::of(report.to_string()).code(codes::PLUGIN_FAULT));
     answer.result = json!({ "report": report });
     Box::new(answer)

@@ -75,9 +75,9 @@ fn limits_over_the_budget_are_refused_with_their_summands() {
 #[test]
 fn threads_and_names_of_pipelines_are_checked_together() {
     let graph = checked(PIPELINE, &[]).unwrap();
-    assert_eq!(budget::threads(&[&graph, &graph]), 70);
+    assert_eq!(budget::threads(&[&graph, &graph]), 72);
     let mut host = LoadedHost { host: Host::default(), ..LoadedHost::default() };
-    host.host.threads.max.value = 69;
+    host.host.threads.max.value = 71;
     let codes: Vec<_> = budget::fit(&[&graph, &graph], &host).unwrap_err().iter().map(|fault| fault.code).collect();
     assert_eq!(codes, [codes::TAKEN_PIPELINE, codes::OVER_THREADS]);
 }
