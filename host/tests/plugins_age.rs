@@ -18,7 +18,7 @@ type Given = Vec<(u32, Vec<u8>)>;
 fn setting(plugin: &str) -> (Value, Vec<Value>) {
     let sample = |i: u64| {
         let (metric, unit) = [("cpu.usage", "percent"), ("disk.used", "MiB"), ("noise", "s")][i as usize % 3];
-        let fs = if i % 2 == 0 { "ext4" } else { "tmpfs" };
+        let fs = if i.is_multiple_of(2) { "ext4" } else { "tmpfs" };
         let labels = json!({ "fs": fs, "cpu": i.to_string() });
         json!({ "ts": 1_000 * i, "host": "web-1", "metric": metric, "value": i, "unit": unit, "labels": labels })
     };

@@ -18,9 +18,9 @@ pub struct Crew<T> {
 }
 
 impl<T: Send + 'static> Crew<T> {
-    /// An empty crew on the current runtime.
-    pub fn new() -> Self {
-        Self { tasks: JoinSet::new(), runtime: Handle::current() }
+    /// An empty crew on this runtime.
+    pub fn on(runtime: Handle) -> Self {
+        Self { tasks: JoinSet::new(), runtime }
     }
 
     /// Number of tasks that have not been joined.
@@ -46,7 +46,7 @@ impl<T: Send + 'static> Crew<T> {
     }
 
     fn watch(&mut self, who: Participant, inner: tokio::task::JoinHandle<T>) {
-        self.tasks.spawn(async move { (who, inner.await.map_err(|error| panic_message(error))) });
+        self.tasks.spawn(async move { (who, inner.await.map_err(panic_message)) });
     }
 
     /// Waits for the next task to end; `None` when there is none left.

@@ -152,7 +152,7 @@ impl Supervisor {
         sources: Vec<Box<dyn crate::source::Source>>,
         sinks: Vec<Box<dyn crate::sink::Sink>>,
         committed: &mut Committed,
-    ) -> anyhow::Result<(Vec<Box<SourceTask>>, Vec<Box<SinkTask>>)> {
+    ) -> anyhow::Result<(Vec<SourceTask>, Vec<SinkTask>)> {
         let mut source_tasks = Vec::new();
         for (number, (source, config)) in sources.into_iter().zip(&graph.sources).enumerate() {
             let is_refused_read = graph.out_of(Producer::Source(number)).any(|edge| edge.port == Port::Refused);
@@ -174,11 +174,11 @@ impl Supervisor {
             let task = SourceTask::new(terms, source, clock, pace, meter).await?;
             let edges = graph.out_of(Producer::Source(number)).count();
             committed.sources.push(task.point(vec![0; edges]));
-            source_tasks.push(Box::new(task));
+            source_tasks.push(task);
         }
         let sink_tasks = sinks.into_iter().zip(&graph.sinks).enumerate().map(|(number, (sink, config))| {
             let meter = self.board.sinks.get(number).cloned().unwrap_or_default();
-            Box::new(SinkTask { number, name: config.name.clone(), sink, meter, board: self.board.clone() })
+            SinkTask { number, name: config.name.clone(), sink, meter, board: self.board.clone() }
         });
         Ok((source_tasks, sink_tasks.collect()))
     }
@@ -187,8 +187,8 @@ impl Supervisor {
         &mut self,
         graph: &Arc<Graph>,
         plugins: &[PluginPart],
-        mut sources: Vec<Box<SourceTask>>,
-        mut sinks: Vec<Box<SinkTask>>,
+        mut sources: Vec<SourceTask>,
+        mut sinks: Vec<SinkTask>,
         committed: &mut Committed,
     ) -> Ending {
         let mut wait = RESTART.0;
@@ -233,10 +233,10 @@ impl Supervisor {
         &mut self,
         graph: &Arc<Graph>,
         plugins: &[PluginPart],
-        sources: Vec<Box<SourceTask>>,
-        sinks: Vec<Box<SinkTask>>,
+        sources: Vec<SourceTask>,
+        sinks: Vec<SinkTask>,
         committed: &mut Committed,
-    ) -> (RunEnd, Vec<Box<SourceTask>>, Vec<Box<SinkTask>>) {
+    ) -> (RunEnd, Vec<SourceTask>, Vec<SinkTask>) {
         let mut run = match self.launch(graph, plugins, sources, sinks, committed) {
             Ok(run) => run,
             Err((failure, sources, sinks)) => return (end_of(failure), sources, sinks),
@@ -257,7 +257,7 @@ impl Supervisor {
                         run.stop(RunEnd::Restart(format!("a panic in `{}`: {panic}", self.board.name(who))));
                     }
                     Some((Participant::Source(at), Ok(TaskEnd::Source(task, result)))) => {
-                        left_sources.insert(at, task);
+                        left_sources.insert(at, *task);
                         if let Err(error) = result && !error.is::<Gone>() {
                             let name = self.board.name(Participant::Source(at));
                             run.stop(RunEnd::End(Ending::Failed(format!("source `{name}`: {error:#}"))));
@@ -275,7 +275,7 @@ impl Supervisor {
                             Err(SinkFailure::Interrupted) => continue,
                             Ok(()) | Err(SinkFailure::Gone(_)) => {}
                         }
-                        left_sinks.insert(at, task);
+                        left_sinks.insert(at, *task);
                     }
                     // Whoever found its neighbours gone is not the reason; the reason comes from elsewhere.
                     Some(_) => {}
@@ -314,15 +314,14 @@ impl Supervisor {
         (end, left_sources.into_values().collect(), left_sinks.into_values().collect())
     }
 
-    #[expect(clippy::type_complexity, reason = "the tasks go back to the caller when no run comes about")]
     fn launch(
         &self,
         graph: &Arc<Graph>,
         plugins: &[PluginPart],
-        sources: Vec<Box<SourceTask>>,
-        sinks: Vec<Box<SinkTask>>,
+        sources: Vec<SourceTask>,
+        sinks: Vec<SinkTask>,
         committed: &Committed,
-    ) -> Result<Run, (Failure, Vec<Box<SourceTask>>, Vec<Box<SinkTask>>)> {
+    ) -> Result<Run, (Failure, Vec<SourceTask>, Vec<SinkTask>)> {
         let mut wiring = build::wire(graph, &self.board, committed);
         let by_consumer: BTreeMap<Consumer, Handle> =
             wiring.inboxes.iter().map(|(to, inbox)| (*to, inbox.handle())).collect();
@@ -359,14 +358,14 @@ impl Supervisor {
         }
         let began = Instant::now();
         let coordinator = Coordinator::new(graph.epoch.0, participants, committed.epoch, Duration::ZERO);
-        let mut crew = Crew::new();
+        let mut crew = Crew::on(tokio::runtime::Handle::current());
         for (at, mut task) in sinks.into_iter().enumerate() {
             let Some(inbox) = wiring.inboxes.remove(&Consumer::Sink(at)) else { continue };
             let point = committed.sinks.get(at).cloned().unwrap_or_default();
             let sender = sink_sender.clone();
             crew.spawn(Participant::Sink(at), async move {
                 let result = task.run(inbox, point, sender).await;
-                TaskEnd::Sink(task, result)
+                TaskEnd::Sink(Box::new(task), result)
             });
         }
         for (at, (conductor, hands)) in stages {
@@ -385,7 +384,7 @@ impl Supervisor {
             let words = word_sender.clone();
             crew.spawn(Participant::Source(at), async move {
                 let result = task.run(outlet, receiver, words).await;
-                TaskEnd::Source(task, result)
+                TaskEnd::Source(Box::new(task), result)
             });
         }
         Ok(Run {

@@ -65,7 +65,7 @@ impl Fresh {
     }
 
     pub(super) fn describe(&mut self, exports: &Exports) -> Result<String, Box<Fault>> {
-        let described = self.instance.get_typed_func(&mut self.store, &exports.describe).map_err(Failure::Ended);
+        let described = self.instance.get_typed_func(&mut self.store, exports.describe).map_err(Failure::Ended);
         let described = described.and_then(|describe: Describe| {
             drive(describe.call_async(&mut self.store, ()), Instant::now() + self.limits.time)
         });
@@ -76,7 +76,7 @@ impl Fresh {
     }
 
     pub(super) fn configure(&mut self, exports: &Exports, config: &str) -> Result<(), Box<Fault>> {
-        let configured = self.instance.get_typed_func(&mut self.store, &exports.configure).map_err(Failure::Ended);
+        let configured = self.instance.get_typed_func(&mut self.store, exports.configure).map_err(Failure::Ended);
         let configured = configured.and_then(|configure: Configure| {
             let configure: TypedFunc<(&str,), _> = configure;
             drive(configure.call_async(&mut self.store, (config,)), Instant::now() + self.limits.time)

@@ -38,6 +38,9 @@ impl Default for Config {
     }
 }
 
+/// What a look at the machine comes to: the sampler for the next one, and the lines of this one.
+type Look = anyhow::Result<(Sampler, Vec<u8>)>;
+
 /// The running source.
 struct HostMetrics {
     name: String,
@@ -48,7 +51,7 @@ struct HostMetrics {
     /// The sampler, while it does not look.
     sampler: Option<Sampler>,
     /// A look that goes on in a thread that may block; it outlives a `read` that is dropped.
-    looking: Option<JoinHandle<anyhow::Result<(Sampler, Vec<u8>)>>>,
+    looking: Option<JoinHandle<Look>>,
     /// Lines that have not been handed out yet, from `start` on.
     lines: Vec<u8>,
     start: usize,

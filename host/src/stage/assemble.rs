@@ -11,9 +11,12 @@ use super::{
     prepare::output_ids,
 };
 use crate::{
-    batch::{Batch, Column, FIELD, ID, INPUT, NULL},
+    batch::{Batch, Column, FIELD, ID, INPUT, Misfit, NULL},
     plugin::Produced,
 };
+
+/// Sets one column of a batch.
+type Set = fn(Batch, Column) -> Result<Batch, Misfit>;
 
 /// Adds the outputs of a call to `outcome`: `origins` are the records (or groups) they came from; `rank` says where
 /// an output of an origin belongs among those of other workers, and is not asked when there are none. Returns how
@@ -35,7 +38,7 @@ pub fn assemble(
     let produced = produced.over(&inherited);
     let keeps_values = produced.values.is_none();
     let mut batch = inherited.retain_named(|name| name != INPUT && name != ID && (keeps_values || !is_of_value(name)));
-    let columns: [(Option<Column>, fn(Batch, Column) -> Result<Batch, crate::batch::Misfit>); 4] = [
+    let columns: [(Option<Column>, Set); 4] = [
         (produced.values, Batch::with_values),
         (produced.keys, Batch::with_keys),
         (produced.headers, Batch::with_headers),

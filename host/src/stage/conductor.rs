@@ -126,7 +126,7 @@ impl Conductor {
                 Next::Taken(taken) => self.begin(taken, &mut turns)?,
                 Next::Done(done) => turns.done(done.worker, done.result?, done.changes),
             }
-            while let Some(turn) = turns.next() {
+            while let Some(turn) = turns.pop() {
                 self.emit(turn)?;
             }
         }

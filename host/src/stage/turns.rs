@@ -72,7 +72,7 @@ impl<C> Turns<C> {
     }
 
     /// The oldest turn, if all its answers are there.
-    pub fn next(&mut self) -> Option<Turn<C>> {
+    pub fn pop(&mut self) -> Option<Turn<C>> {
         let is_complete = |turn: &Pending<C>| turn.parts.iter().all(|part| matches!(part, Part::Done(..)));
         let turn = self.pending.pop_front_if(|turn| is_complete(turn))?;
         let (mut outcomes, mut changes) = (Vec::new(), Vec::new());
@@ -108,7 +108,7 @@ mod tests {
             }
             let (mut left, mut order) = (Vec::new(), order.into_iter());
             loop {
-                while let Some(turn) = turns.next() {
+                while let Some(turn) = turns.pop() {
                     left.push(turn.control.unwrap());
                 }
                 let busy: Vec<usize> = (0..3).filter(|&worker| !queues[worker].is_empty()).collect();

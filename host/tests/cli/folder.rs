@@ -13,61 +13,61 @@ use rustix::process::{Pid, Signal, kill_process};
 use wit_component::{StringEncoding, embed_component_metadata};
 
 /// How long anything may take on a busy machine before a test gives up.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A folder of its own for one test.
-pub struct Folder(tempfile::TempDir);
+pub(crate) struct Folder(tempfile::TempDir);
 
 /// What the program said, and how it ended.
 #[derive(Debug)]
-pub struct Said {
-    pub code: Option<i32>,
-    pub out: String,
-    pub err: String,
+pub(crate) struct Said {
+    pub(crate) code: Option<i32>,
+    pub(crate) out: String,
+    pub(crate) err: String,
 }
 
 impl Said {
     /// The one JSON object on standard output.
     #[track_caller]
-    pub fn json(&self) -> serde_json::Value {
+    pub(crate) fn json(&self) -> serde_json::Value {
         let last = self.out.lines().last().unwrap_or_default();
         serde_json::from_str(last).unwrap_or_else(|error| panic!("{error} in {self:?}"))
     }
 
     #[track_caller]
-    pub fn exits(self, code: i32) -> Self {
+    pub(crate) fn exits(self, code: i32) -> Self {
         assert_eq!(self.code, Some(code), "{self:#?}");
         self
     }
 
     #[track_caller]
-    pub fn complains(self, of: &str) -> Self {
+    pub(crate) fn complains(self, of: &str) -> Self {
         assert!(self.err.contains(of), "`{of}` in {self:#?}");
         self
     }
 }
 
 impl Folder {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self(tempfile::tempdir().unwrap())
     }
 
-    pub fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.0.path().join(name)
     }
 
-    pub fn write(&self, name: &str, text: impl AsRef<[u8]>) -> &Self {
+    pub(crate) fn write(&self, name: &str, text: impl AsRef<[u8]>) -> &Self {
         let path = self.path(name);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(path, text).unwrap();
         self
     }
 
-    pub fn read(&self, name: &str) -> String {
+    pub(crate) fn read(&self, name: &str) -> String {
         std::fs::read_to_string(self.path(name)).unwrap()
     }
 
-    pub fn command(&self, args: &[&str]) -> Command {
+    pub(crate) fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate"));
         command.args(args).current_dir(self.0.path()).env_remove("NO_COLOR");
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -75,11 +75,11 @@ impl Folder {
     }
 
     /// Runs the program to its end.
-    pub fn run(&self, args: &[&str]) -> Said {
+    pub(crate) fn run(&self, args: &[&str]) -> Said {
         self.run_with(args, "")
     }
 
-    pub fn run_with(&self, args: &[&str], input: &str) -> Said {
+    pub(crate) fn run_with(&self, args: &[&str], input: &str) -> Said {
         let mut child = self.command(args).stdin(Stdio::piped()).spawn().unwrap();
         let mut stdin = child.stdin.take().unwrap();
         // A program that does not read its input has closed it.
@@ -89,7 +89,7 @@ impl Folder {
     }
 
     /// Starts the program; its standard output is not read until somebody asks for it.
-    pub fn start(&self, args: &[&str]) -> Started {
+    pub(crate) fn start(&self, args: &[&str]) -> Started {
         Started::of(self.command(args))
     }
 }
@@ -100,7 +100,7 @@ fn said(output: std::process::Output) -> Said {
 }
 
 /// The program while it runs.
-pub struct Started {
+pub(crate) struct Started {
     child: Child,
     out: Option<ChildStdout>,
     lines: Receiver<String>,
@@ -108,7 +108,7 @@ pub struct Started {
 }
 
 impl Started {
-    pub fn of(mut command: Command) -> Self {
+    pub(crate) fn of(mut command: Command) -> Self {
         let mut child = command.spawn().unwrap();
         let (sender, lines) = channel();
         let err = child.stderr.take().unwrap();
@@ -125,7 +125,7 @@ impl Started {
 
     /// Waits until a line on standard error satisfies `wanted`, and returns it.
     #[track_caller]
-    pub fn until(&mut self, wanted: impl Fn(&str) -> bool) -> String {
+    pub(crate) fn until(&mut self, wanted: impl Fn(&str) -> bool) -> String {
         let deadline = Instant::now() + PATIENCE;
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
@@ -144,18 +144,18 @@ impl Started {
 
     /// Waits until the host has started everything.
     #[track_caller]
-    pub fn until_running(&mut self) -> &mut Self {
+    pub(crate) fn until_running(&mut self) -> &mut Self {
         self.until(|line| line.contains("running"));
         self
     }
 
-    pub fn signal(&self, signal: Signal) {
+    pub(crate) fn signal(&self, signal: Signal) {
         let pid = Pid::from_raw(self.child.id().try_into().unwrap()).unwrap();
         kill_process(pid, signal).unwrap();
     }
 
     /// Standard output, read on a thread of its own from now on.
-    pub fn read_out(&mut self) -> JoinHandle<String> {
+    pub(crate) fn read_out(&mut self) -> JoinHandle<String> {
         let mut out = self.out.take().unwrap();
         std::thread::spawn(move || {
             let mut text = String::new();
@@ -166,7 +166,7 @@ impl Started {
 
     /// Waits for the end without reading standard output.
     #[track_caller]
-    pub fn status(&mut self) -> ExitStatus {
+    pub(crate) fn status(&mut self) -> ExitStatus {
         let deadline = Instant::now() + PATIENCE;
         loop {
             if let Some(status) = self.child.try_wait().unwrap() {
@@ -183,7 +183,7 @@ impl Started {
 
     /// Waits for the end and returns everything that was said.
     #[track_caller]
-    pub fn end(mut self) -> Said {
+    pub(crate) fn end(mut self) -> Said {
         let out = self.read_out();
         let status = self.status();
         Said { code: status.code(), out: out.join().unwrap(), err: self.err }
@@ -191,7 +191,7 @@ impl Started {
 }
 
 /// A guest of `tests/guests` as a plugin of `kind`: a core module of that world.
-pub fn guest(kind: &str, name: &str) -> Vec<u8> {
+pub(crate) fn guest(kind: &str, name: &str) -> Vec<u8> {
     let manifest = Path::new(env!("CARGO_MANIFEST_DIR"));
     let described =
         serde_json::json!({ "contract": "0.1.0", "kind": kind, "name": name, "version": "1.2.3" }).to_string();
@@ -209,7 +209,7 @@ pub fn guest(kind: &str, name: &str) -> Vec<u8> {
 }
 
 /// A pipeline from `input.ndjson` to `sink`, without stages.
-pub fn straight(name: &str, sink: &str) -> String {
+pub(crate) fn straight(name: &str, sink: &str) -> String {
     format!(
         "version: 1\nname: {name}\nsources:\n  in: {{ file: {{ path: input.ndjson }}, decode: json }}\n\
          sinks:\n  out: {{ from: in, {sink} }}\n"
@@ -217,7 +217,7 @@ pub fn straight(name: &str, sink: &str) -> String {
 }
 
 /// A pipeline that makes records up for ever.
-pub fn endless(name: &str, sink: &str) -> String {
+pub(crate) fn endless(name: &str, sink: &str) -> String {
     format!(
         "version: 1\nname: {name}\nepoch: 100ms\nsources:\n  in: {{ generate: {{}}, rate: 100000/s }}\n\
          sinks:\n  out: {{ from: in, {sink} }}\n"
@@ -225,7 +225,7 @@ pub fn endless(name: &str, sink: &str) -> String {
 }
 
 /// A pipeline from `input.ndjson` through the plugin `kind: plugin` to standard output.
-pub fn through(kind: &str, plugin: &str, config: &str) -> String {
+pub(crate) fn through(kind: &str, plugin: &str, config: &str) -> String {
     format!(
         "version: 1\nname: through\nsources:\n  in: {{ file: {{ path: input.ndjson }}, decode: lines }}\n\
          stages:\n  work: {{ from: in, {kind}: {plugin}, config: {config} }}\n\

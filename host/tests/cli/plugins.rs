@@ -63,7 +63,7 @@ fn a_fault_in_a_call_is_exit_4_with_the_record() {
         .run_with(&["plugin", "call", "panics.wasm"], RECORDS)
         .exits(4)
         .complains("no status in record")
-        .complains("{\"status\":200");
+        .complains("{\"status\":503");
     folder
         .run_with(&["plugin", "call", "std/where", "--config", "{\"where\":\"1 +\"}"], RECORDS)
         .exits(2)

@@ -69,7 +69,10 @@ impl Call {
             Kind::Map => map(&mut instance, &batch, &mut gathered),
             Kind::Aggregate => aggregate(&mut instance, &batch, &mut gathered),
         };
-        done.map_err(|(at, part, fault)| faulted(&self.which.plugin, &plugin, at, &part, *fault))?;
+        done.map_err(|broken| {
+            let (at, part, fault) = *broken;
+            faulted(&self.which.plugin, &plugin, at, &part, *fault)
+        })?;
 
         let (effects, usage) = (instance.take_effects(), instance.usage());
         let mut answer = gathered.answer(batch.len());
@@ -103,7 +106,7 @@ impl Call {
     }
 }
 
-type Broken = (usize, Batch, Box<Fault>);
+type Broken = Box<(usize, Batch, Box<Fault>)>;
 
 /// The parts of a batch that are given to one call each, with the position of their first record.
 fn parts(batch: &Batch) -> impl Iterator<Item = (usize, Batch)> {
@@ -112,7 +115,7 @@ fn parts(batch: &Batch) -> impl Iterator<Item = (usize, Batch)> {
 
 fn filter(instance: &mut dyn Instance, batch: &Batch, to: &mut Gathered) -> Result<(), Broken> {
     for (start, part) in parts(batch) {
-        let selection = instance.filter(0, &part).map_err(|fault| (start, part.clone(), fault))?;
+        let selection = instance.filter(0, &part).map_err(|fault| Box::new((start, part.clone(), fault)))?;
         let mut keep = selection.keep.iter().copied().peekable();
         for at in (0_u32..).take(part.len()) {
             let output: Arc<str> = if keep.next_if_eq(&at).is_some() {
@@ -131,7 +134,8 @@ fn filter(instance: &mut dyn Instance, batch: &Batch, to: &mut Gathered) -> Resu
 
 fn map(instance: &mut dyn Instance, batch: &Batch, to: &mut Gathered) -> Result<(), Broken> {
     for (start, part) in parts(batch) {
-        let Mapped { produced, refused } = instance.map(0, &part).map_err(|fault| (start, part.clone(), fault))?;
+        let Mapped { produced, refused } =
+            instance.map(0, &part).map_err(|fault| Box::new((start, part.clone(), fault)))?;
         to.produce(start, &produced, &part);
         to.refuse(start, &refused);
     }
@@ -143,7 +147,9 @@ fn aggregate(instance: &mut dyn Instance, batch: &Batch, to: &mut Gathered) -> R
     let mut held: BTreeMap<Vec<u8>, Vec<u8>> = BTreeMap::new();
     for (start, part) in parts(batch) {
         let (groups, group_of) = grouped(&part, &held);
-        let answer = instance.accumulate(0, &groups, &group_of, &part).map_err(|fault| (start, part.clone(), fault))?;
+        let answer = instance
+            .accumulate(0, &groups, &group_of, &part)
+            .map_err(|fault| Box::new((start, part.clone(), fault)))?;
         for (key, state) in groups.keys.iter().zip(answer.states.iter()) {
             if state.is_empty() {
                 held.remove(key);
@@ -161,7 +167,8 @@ fn aggregate(instance: &mut dyn Instance, batch: &Batch, to: &mut Gathered) -> R
     let heads = Batch::of_values(Column::blank(keys.len()));
     let heads = heads.clone().with_keys(keys).unwrap_or(heads);
     if !groups.states.is_empty() {
-        let finished = instance.finish(0, &groups, Occasion::Closed).map_err(|fault| (0, heads.clone(), fault))?;
+        let finished =
+            instance.finish(0, &groups, Occasion::Closed).map_err(|fault| Box::new((0, heads.clone(), fault)))?;
         to.produce(0, &finished.produced, &heads);
         to.refuse(0, &finished.refused);
     }

@@ -23,11 +23,14 @@ enum Manner {
     Silent,
 }
 
+/// Records by pipeline and part.
+type Counts = BTreeMap<(String, String), u64>;
+
 /// The line of a run.
 pub(super) struct Live {
     manner: Manner,
     /// When rates were measured last, and what had been counted by then.
-    measured: Option<(Instant, BTreeMap<(String, String), u64>)>,
+    measured: Option<(Instant, Counts)>,
     rates: BTreeMap<(String, String), f64>,
 }
 

@@ -321,7 +321,8 @@ fn hostile(seed: u64) -> String {
         state ^= state << 17;
         (state >> 11) as usize % below
     };
-    let pool: &[&str] = if seed % 4 == 0 { &["a", "link", "Z", "0", "-", "=", ".", "\u{212A}"] } else { &HOSTILE };
+    let pool: &[&str] =
+        if seed.is_multiple_of(4) { &["a", "link", "Z", "0", "-", "=", ".", "\u{212A}"] } else { &HOSTILE };
     let length = [1, 2, 3, 5, 9, 140][draw(6)];
     (0..length).map(|_| pool[draw(pool.len())]).collect()
 }
