@@ -1,6 +1,6 @@
 # Thin on purpose: the logic is in the command line and in scripts/.
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test bench fmt lint
+.PHONY: help setup build demo test fmt lint
 
 DURATION ?= 20s
 
@@ -24,9 +24,6 @@ demo: setup ## Collect this machine's metrics for DURATION (20s) and account for
 
 test: setup ## Run every test
 	cargo test --workspace
-
-bench: setup ## Measure plugins beside native Rust; one table
-	@scripts/bench
 
 fmt: ## Format the sources
 	cargo fmt --all
