@@ -1,6 +1,6 @@
 # Thin on purpose: the logic is in the command line and in scripts/.
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test fmt lint
+.PHONY: help setup build demo test bench fmt lint
 
 DURATION ?= 20s
 
@@ -24,6 +24,9 @@ demo: setup ## Collect this machine's metrics for DURATION (20s) and account for
 
 test: setup ## Run every test
 	cargo test --workspace
+
+bench: setup ## Measure this machine: plugins beside native Rust, whole pipelines, starts
+	@scripts/bench
 
 fmt: ## Format the sources
 	cargo fmt --all

@@ -74,15 +74,7 @@ fn build_plugins(workspace: &Path, out: &Path, plugins: &[Plugin]) -> Result<(),
     let toolchain = guest::find(workspace)?;
     // OUT_DIR is TARGET/PROFILE/build/PACKAGE-HASH/out.
     let target = out.ancestors().nth(4).ok_or("find the target folder")?.join("guests");
-    // A plugin names its sources in panics; where they lay on the machine that built it is nobody's business, and would
-    // make its digest differ from machine to machine.
-    let mut remap = vec![format!("--remap-path-prefix={}=tidegate", workspace.display())];
-    let home = std::env::var_os("CARGO_HOME").map(PathBuf::from);
-    if let Some(home) = home.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cargo"))) {
-        remap.push(format!("--remap-path-prefix={}=cargo", home.display()));
-    }
-
-    let mut command = toolchain.cargo_build(&variable("CARGO")?, workspace, &remap);
+    let mut command = toolchain.cargo_build(&variable("CARGO")?, workspace, &guest::without_paths(workspace));
     command.args(["--profile", "guest", "--lib", "--target-dir"]).arg(&target);
     for plugin in plugins {
         command.args(["--package", &plugin.package]);

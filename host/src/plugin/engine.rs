@@ -51,7 +51,19 @@ impl Engine {
     /// # Errors
     /// When this machine cannot run compiled WebAssembly.
     pub fn new(cache: Option<Cache>) -> anyhow::Result<Self> {
-        let wasm = wasmtime::Engine::new(&settings()).map_err(plain).context("start the wasm engine")?;
+        Self::with(&settings(), cache)
+    }
+
+    /// An engine that counts no fuel, so that nothing ends a plugin's endless loop: to measure what counting costs.
+    ///
+    /// # Errors
+    /// As [`Engine::new`].
+    pub fn unmetered(cache: Option<Cache>) -> anyhow::Result<Self> {
+        Self::with(settings().consume_fuel(false), cache)
+    }
+
+    fn with(settings: &Config, cache: Option<Cache>) -> anyhow::Result<Self> {
+        let wasm = wasmtime::Engine::new(settings).map_err(plain).context("start the wasm engine")?;
         let mut linker = Linker::new(&wasm);
         super::wasi::link(&mut linker).map_err(plain).context("link WASI")?;
         super::host::link(&mut linker).map_err(plain).context("link the host's functions")?;

@@ -42,9 +42,7 @@ impl Fresh {
         let mut store = Store::new(engine.wasm(), Guest::new(&limits));
         store.limiter(|guest| &mut guest.memory);
         store.set_hostcall_fuel(usize::try_from(limits.output).unwrap_or(usize::MAX));
-        let made = store
-            .fuel_async_yield_interval(Some(SLICE))
-            .and_then(|()| store.set_fuel(LIFECYCLE_FUEL))
+        let made = refuel(&mut store, LIFECYCLE_FUEL)
             .map_err(Failure::Ended)
             .and_then(|()| drive(pre.instantiate_async(&mut store), Instant::now() + limits.time));
         match made {
@@ -109,9 +107,18 @@ impl Fresh {
     }
 }
 
+/// Hands out fuel for the next call, in slices; nothing where the engine counts none.
+pub(super) fn refuel(store: &mut Store<Guest>, fuel: u64) -> wasmtime::Result<()> {
+    if store.get_fuel().is_err() {
+        return Ok(());
+    }
+    store.fuel_async_yield_interval(Some(SLICE))?;
+    store.set_fuel(fuel)
+}
+
 /// The fault of an instance that could not be made: the plugin's, never the data's.
 fn unmade(failure: Failure, store: &Store<Guest>, step: &str) -> Box<Fault> {
-    let fuel = LIFECYCLE_FUEL.saturating_sub(store.get_fuel().unwrap_or(0));
+    let fuel = LIFECYCLE_FUEL.saturating_sub(store.get_fuel().unwrap_or(LIFECYCLE_FUEL));
     let mut fault = report(failure, store.data(), fuel);
     fault.message = format!("the plugin could not {step}: {}", fault.message);
     fault.kind = FaultKind::InstantiateFailed;

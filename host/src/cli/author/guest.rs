@@ -146,6 +146,16 @@ fn with_sysroot(folder: &Path, sysroot: &Path) -> Result<Toolchain, String> {
     Ok(Toolchain { rustc, version, linker: Some(linker) })
 }
 
+/// Flags that take the machine's paths out of a guest of `workspace`: it names its sources in panics, and where they lay
+/// when it was built is nobody's business and would make its digest differ from machine to machine.
+pub fn without_paths(workspace: &Path) -> Vec<String> {
+    let home = std::env::var_os("CARGO_HOME").map(PathBuf::from);
+    let home = home.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cargo")));
+    let named = [(Some(workspace.to_owned()), "tidegate"), (home, "cargo")];
+    let flag = |(path, name): (Option<PathBuf>, _)| Some(format!("--remap-path-prefix={}={name}", path?.display()));
+    named.into_iter().filter_map(flag).collect()
+}
+
 /// The first line that `program` prints, or why it could not be asked.
 fn ask(folder: &Path, program: &Path, args: &[&str]) -> Result<String, String> {
     let name = program.display();

@@ -1,0 +1,92 @@
+//! Prints the figures of the README: `make bench`.
+
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use bench::{
+    calls::{self, BATCHES, SIZES, Workload},
+    clock::Took,
+    start, whole,
+};
+
+/// Rounds in which the sides of a comparison take turns.
+const ROUNDS: usize = 11;
+
+/// Records that a whole pipeline reads.
+const WHOLE: u64 = 400_000;
+
+fn main() -> anyhow::Result<()> {
+    machine();
+    one_stage()?;
+    whole_pipeline()?;
+    starts()
+}
+
+fn machine() {
+    let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
+    let cpuinfo = read("/proc/cpuinfo");
+    let model = cpuinfo.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or("\t: unknown");
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let load = read("/proc/loadavg");
+    println!("{} × {cores}, load {}\n", model.trim_start_matches(['\t', ' ', ':']), load.split(' ').next().unwrap_or("?"));
+}
+
+fn one_stage() -> anyhow::Result<()> {
+    println!("One stage; nanoseconds a record by the wall clock, in brackets of processor time; × is processor time by native.\n");
+    println!("| | batch | bytes | native | plugin | × | unmetered | × |");
+    println!("|---|--:|--:|--:|--:|--:|--:|--:|");
+    for workload in Workload::ALL {
+        for batch in BATCHES {
+            for size in SIZES {
+                let row = calls::measure(workload, batch, size, ROUNDS)?;
+                let each = |took: Took| {
+                    let wall = took.wall.as_nanos() as f64 / row.records as f64;
+                    format!("{wall:.1} ({:.1})", took.cpu_nanos_each(row.records))
+                };
+                let times = |took: Took| match took.cpu.as_secs_f64() / row.native.cpu.as_secs_f64() {
+                    // What takes native code no time has no ratio worth printing.
+                    _ if workload == Workload::Identity => "–".to_owned(),
+                    times => format!("{times:.2}"),
+                };
+                println!(
+                    "| {} | {batch} | {size} | {} | {} | {} | {} | {} |",
+                    workload.title(),
+                    each(row.native),
+                    each(row.plugin),
+                    times(row.plugin),
+                    each(row.unmetered),
+                    times(row.unmetered),
+                );
+            }
+        }
+    }
+    Ok(())
+}
+
+fn whole_pipeline() -> anyhow::Result<()> {
+    let result = whole::measure(WHOLE, ROUNDS)?;
+    println!("\nfile → filter → JSON map → keyed window → file, {} records of 256 bytes.\n", result.records);
+    println!("| | wall s | CPU s | × CPU |");
+    println!("|---|--:|--:|--:|");
+    let sides = [
+        ("by hand, one thread", result.native),
+        ("pipeline, plugins parse", result.parsed),
+        ("pipeline, fields as columns", result.columns),
+    ];
+    for (name, took) in sides {
+        let (wall, cpu) = (took.wall.as_secs_f64(), took.cpu.as_secs_f64());
+        println!("| {name} | {wall:.2} | {cpu:.2} | {:.2} |", cpu / result.native.cpu.as_secs_f64());
+    }
+    Ok(())
+}
+
+fn starts() -> anyhow::Result<()> {
+    let beside: PathBuf = std::env::current_exe().context("find this program")?.with_file_name("tidegate");
+    let result = start::measure(&beside, ROUNDS)?;
+    println!("\nStart of five plugins to the last result of {} records, by the wall clock.\n", start::RECORDS);
+    println!("| cache | s |");
+    println!("|---|--:|");
+    println!("| empty | {:.3} |", result.cold.as_secs_f64());
+    println!("| filled | {:.3} |", result.warm.as_secs_f64());
+    Ok(())
+}

@@ -1,0 +1,141 @@
+//! What the benchmarks compute: each a function of bytes, called natively by `tests/bench` and, unchanged, by the plugins
+//! in `examples`.
+//!
+//! Owns the records' form. It must not know who calls. Invariant: whatever a plugin here does with a value is in this
+//! file, so that both sides of a comparison run the same code.
+
+use std::borrow::Cow;
+use std::sync::LazyLock;
+
+use memchr::memmem::Finder;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+/// What [`contains`] looks for: in one record of ten.
+pub const NEEDLE: &str = r#""status":503"#;
+
+/// Whether a value contains [`NEEDLE`].
+#[inline]
+pub fn contains(value: &[u8]) -> bool {
+    static FINDER: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(NEEDLE));
+    FINDER.find(value).is_some()
+}
+
+/// An access as it comes in.
+#[derive(Deserialize)]
+pub struct Access<'a> {
+    /// Milliseconds since the Unix epoch.
+    pub ts: i64,
+    /// Who asked.
+    #[serde(borrow)]
+    pub client: Cow<'a, str>,
+    /// HTTP status.
+    pub status: u16,
+    /// How long the answer took, in milliseconds.
+    pub ms: u32,
+    /// What the client says it is.
+    #[serde(borrow)]
+    pub ua: Cow<'a, str>,
+}
+
+/// An access as it goes on.
+#[derive(Serialize)]
+pub struct Slim<'a> {
+    ts: i64,
+    client: &'a str,
+    status: u16,
+    us: u64,
+    is_slow: bool,
+    ua: &'a str,
+}
+
+impl Access<'_> {
+    /// The same in other units, and judged.
+    #[inline]
+    pub fn slim(&self) -> Slim<'_> {
+        let us = u64::from(self.ms) * 1000;
+        Slim { ts: self.ts, client: &self.client, status: self.status, us, is_slow: self.ms > 80, ua: &self.ua }
+    }
+}
+
+/// An access of fields that nobody has parsed.
+#[derive(Serialize)]
+pub struct SlimFields<'a> {
+    ts: &'a RawValue,
+    client: &'a RawValue,
+    status: &'a RawValue,
+    us: u64,
+    is_slow: bool,
+    ua: &'a RawValue,
+}
+
+impl<'a> SlimFields<'a> {
+    /// Of `/ts`, `/client`, `/status` and `/ua`, raw, and the milliseconds.
+    #[inline]
+    pub fn new([ts, client, status, ua]: [&'a RawValue; 4], ms: u32) -> Self {
+        Self { ts, client, status, us: u64::from(ms) * 1000, is_slow: ms > 80, ua }
+    }
+}
+
+/// The one field that decides whether an access goes on.
+#[derive(Deserialize)]
+pub struct Status {
+    status: u16,
+}
+
+impl Status {
+    /// Whether the access was served.
+    #[inline]
+    pub fn is_served(&self) -> bool {
+        is_served(self.status)
+    }
+}
+
+/// Whether an access of this status was served.
+#[inline]
+pub fn is_served(status: u16) -> bool {
+    status < 500
+}
+
+/// The one field that is summed.
+#[derive(Deserialize)]
+pub struct Took {
+    /// Microseconds.
+    pub us: u64,
+}
+
+/// What the accesses of a client come to.
+#[derive(Clone, Copy, Default, Serialize, Deserialize)]
+pub struct Sum {
+    count: u64,
+    us: u64,
+}
+
+impl Sum {
+    /// One more.
+    #[inline]
+    pub fn add(&mut self, us: u64) {
+        self.count += 1;
+        self.us += us;
+    }
+
+    /// Both.
+    pub fn merge(&mut self, other: Self) {
+        self.count += other.count;
+        self.us += other.us;
+    }
+
+    /// The result for a client and the beginning of a window.
+    pub fn result<'a>(&self, client: &'a str, start: i64) -> Total<'a> {
+        Total { client, start, count: self.count, us: self.us }
+    }
+}
+
+/// What a window puts out for a client.
+#[derive(Serialize)]
+pub struct Total<'a> {
+    client: &'a str,
+    start: i64,
+    count: u64,
+    us: u64,
+}
