@@ -70,7 +70,8 @@ impl BatchBuilder {
         };
         let timestamps = self.timestamps.as_mut().map(|times| {
             times.resize(len, 0);
-            Arc::new(std::mem::take(times))
+            // The next batch is likely to be as large.
+            Arc::new(std::mem::replace(times, Vec::with_capacity(len)))
         });
         Batch {
             len,

@@ -163,27 +163,35 @@ impl<T: AsRef<[u8]>> FromIterator<T> for Column {
 pub struct ColumnBuilder {
     data: Vec<u8>,
     ends: Vec<u32>,
+    /// Bytes and items of the column that was finished last: the next one is likely to need as much room.
+    before: (usize, usize),
 }
 
 impl ColumnBuilder {
     /// Room for `items` items of `bytes` bytes together.
     pub fn with_capacity(items: usize, bytes: usize) -> Self {
-        Self { data: Vec::with_capacity(bytes), ends: Vec::with_capacity(items) }
+        Self { data: Vec::with_capacity(bytes), ends: Vec::with_capacity(items), before: (0, 0) }
     }
 
     /// Adds one item.
     pub fn push(&mut self, item: &[u8]) {
-        self.data.extend_from_slice(item);
+        self.open().extend_from_slice(item);
         self.close();
     }
 
     /// Where the bytes of the item in hand are written; [`close`](Self::close) ends it.
     pub fn open(&mut self) -> &mut Vec<u8> {
+        if self.data.capacity() == 0 {
+            self.data.reserve(self.before.0);
+        }
         &mut self.data
     }
 
     /// Ends the item in hand.
     pub fn close(&mut self) {
+        if self.ends.capacity() == 0 {
+            self.ends.reserve(self.before.1);
+        }
         self.ends.push(u32::try_from(self.data.len()).unwrap_or(u32::MAX));
     }
 
@@ -223,6 +231,7 @@ impl ColumnBuilder {
     /// The column; the builder is empty afterwards.
     pub fn finish(&mut self) -> Column {
         self.undo_open();
+        self.before = (self.data.len(), self.ends.len());
         Column { data: Bytes::from(std::mem::take(&mut self.data)), ends: Arc::new(std::mem::take(&mut self.ends)) }
     }
 }

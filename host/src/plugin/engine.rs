@@ -38,10 +38,18 @@ pub struct Engine {
     inner: Arc<Inner>,
 }
 
+/// What ends a call that goes on for too long.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Metering {
+    Fuel,
+    None,
+}
+
 struct Inner {
     wasm: wasmtime::Engine,
     linker: Linker<Guest>,
     cache: Option<Cache>,
+    metering: Metering,
     settings: u64,
 }
 
@@ -51,7 +59,7 @@ impl Engine {
     /// # Errors
     /// When this machine cannot run compiled WebAssembly.
     pub fn new(cache: Option<Cache>) -> anyhow::Result<Self> {
-        Self::with(&settings(), cache)
+        Self::with(Metering::Fuel, cache)
     }
 
     /// An engine that counts no fuel, so that nothing ends a plugin's endless loop: to measure what counting costs.
@@ -59,17 +67,17 @@ impl Engine {
     /// # Errors
     /// As [`Engine::new`].
     pub fn unmetered(cache: Option<Cache>) -> anyhow::Result<Self> {
-        Self::with(settings().consume_fuel(false), cache)
+        Self::with(Metering::None, cache)
     }
 
-    fn with(settings: &Config, cache: Option<Cache>) -> anyhow::Result<Self> {
-        let wasm = wasmtime::Engine::new(settings).map_err(plain).context("start the wasm engine")?;
+    fn with(metering: Metering, cache: Option<Cache>) -> anyhow::Result<Self> {
+        let wasm = wasmtime::Engine::new(&settings(metering)).map_err(plain).context("start the wasm engine")?;
         let mut linker = Linker::new(&wasm);
         super::wasi::link(&mut linker).map_err(plain).context("link WASI")?;
         super::host::link(&mut linker).map_err(plain).context("link the host's functions")?;
         let mut hasher = DefaultHasher::new();
         wasm.precompile_compatibility_hash().hash(&mut hasher);
-        Ok(Self { inner: Arc::new(Inner { wasm, linker, cache, settings: hasher.finish() }) })
+        Ok(Self { inner: Arc::new(Inner { wasm, linker, cache, metering, settings: hasher.finish() }) })
     }
 
     pub(super) fn wasm(&self) -> &wasmtime::Engine {
@@ -84,6 +92,11 @@ impl Engine {
         self.inner.cache.as_ref()
     }
 
+    /// Whether fuel is counted.
+    pub(super) fn is_metered(&self) -> bool {
+        self.inner.metering == Metering::Fuel
+    }
+
     /// What compiled code depends on beside the plugin: version and settings of the compiler, and the processor.
     pub(super) fn settings(&self) -> u64 {
         self.inner.settings
@@ -95,12 +108,12 @@ pub(super) fn plain(error: wasmtime::Error) -> anyhow::Error {
     anyhow::anyhow!("{error:#}")
 }
 
-fn settings() -> Config {
+fn settings(metering: Metering) -> Config {
     let mut config = Config::new();
     config
         .wasm_features(FEATURES.complement(), false)
         .wasm_features(FEATURES, true)
-        .consume_fuel(true)
+        .consume_fuel(metering == Metering::Fuel)
         .cranelift_opt_level(OptLevel::Speed)
         .cranelift_nan_canonicalization(true)
         .wasm_backtrace_details(WasmBacktraceDetails::Enable)

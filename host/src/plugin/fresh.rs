@@ -39,7 +39,7 @@ impl Fresh {
     pub(super) fn make(engine: &Engine, pre: &InstancePre<Guest>, limits: &Limits) -> Result<Self, Box<Fault>> {
         let mut limits = *limits;
         limits.time = limits.time.min(FOREVER);
-        let mut store = Store::new(engine.wasm(), Guest::new(&limits));
+        let mut store = Store::new(engine.wasm(), Guest::new(&limits, engine.is_metered()));
         store.limiter(|guest| &mut guest.memory);
         store.set_hostcall_fuel(usize::try_from(limits.output).unwrap_or(usize::MAX));
         let made = refuel(&mut store, LIFECYCLE_FUEL)
@@ -109,16 +109,21 @@ impl Fresh {
 
 /// Hands out fuel for the next call, in slices; nothing where the engine counts none.
 pub(super) fn refuel(store: &mut Store<Guest>, fuel: u64) -> wasmtime::Result<()> {
-    if store.get_fuel().is_err() {
+    if !store.data().is_metered {
         return Ok(());
     }
     store.fuel_async_yield_interval(Some(SLICE))?;
     store.set_fuel(fuel)
 }
 
+/// What is left of `fuel` that was handed out.
+pub(super) fn left(store: &Store<Guest>, fuel: u64) -> u64 {
+    if store.data().is_metered { store.get_fuel().unwrap_or(0) } else { fuel }
+}
+
 /// The fault of an instance that could not be made: the plugin's, never the data's.
 fn unmade(failure: Failure, store: &Store<Guest>, step: &str) -> Box<Fault> {
-    let fuel = LIFECYCLE_FUEL.saturating_sub(store.get_fuel().unwrap_or(LIFECYCLE_FUEL));
+    let fuel = LIFECYCLE_FUEL.saturating_sub(left(store, LIFECYCLE_FUEL));
     let mut fault = report(failure, store.data(), fuel);
     fault.message = format!("the plugin could not {step}: {}", fault.message);
     fault.kind = FaultKind::InstantiateFailed;

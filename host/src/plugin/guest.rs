@@ -70,6 +70,8 @@ pub(super) struct Guest {
     pub(super) memory: Memory,
     pub(super) said: Tail,
     pub(super) panicked: Option<Panicked>,
+    /// Whether the engine counts fuel.
+    pub(super) is_metered: bool,
     /// Logical time, in milliseconds since the Unix epoch.
     now: u64,
     deadline: Instant,
@@ -83,7 +85,7 @@ pub(super) struct Guest {
 }
 
 impl Guest {
-    pub(super) fn new(limits: &Limits) -> Self {
+    pub(super) fn new(limits: &Limits, is_metered: bool) -> Self {
         let mut handles = ResourceTable::new();
         handles.set_max_capacity(HANDLES);
         Self {
@@ -93,6 +95,7 @@ impl Guest {
             memory: Memory::new(limits.memory),
             said: Tail::default(),
             panicked: None,
+            is_metered,
             now: 0,
             deadline: Instant::now() + limits.time,
             random: SEED,

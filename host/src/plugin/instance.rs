@@ -13,7 +13,7 @@ use super::abi::{ColumnIn, WindowIn};
 use super::bind::Calls;
 use super::crossing::{Filling, Wanted};
 use super::fault::{Failure, Misdeed, report};
-use super::fresh::{drive, refuel};
+use super::fresh::{drive, left, refuel};
 use super::guest::Guest;
 use super::reply::{self, Expected};
 use super::{
@@ -83,7 +83,7 @@ impl WasmInstance {
         let answer = refuel(&mut self.store, terms.fuel)
             .map_err(Failure::Ended)
             .and_then(|()| drive(function.call_async(&mut self.store, params), deadline));
-        let fuel = terms.fuel.saturating_sub(self.store.get_fuel().unwrap_or(terms.fuel));
+        let fuel = terms.fuel.saturating_sub(left(&self.store, terms.fuel));
         self.usage.fuel = self.usage.fuel.saturating_add(fuel);
         self.usage.fuel_budget = self.usage.fuel_budget.saturating_add(terms.fuel);
         let nanos = u64::try_from(started.elapsed().as_nanos()).unwrap_or(u64::MAX);

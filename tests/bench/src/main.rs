@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use bench::{
     calls::{self, BATCHES, SIZES, Workload},
     clock::Took,
@@ -16,10 +16,14 @@ const ROUNDS: usize = 11;
 const WHOLE: u64 = 400_000;
 
 fn main() -> anyhow::Result<()> {
+    let parts: [(&str, fn() -> anyhow::Result<()>); 3] =
+        [("stage", one_stage), ("pipeline", whole_pipeline), ("start", starts)];
+    let only = std::env::args().nth(1);
+    if let Some(only) = &only {
+        ensure!(parts.iter().any(|(name, _)| name == only), "there are `stage`, `pipeline` and `start`, no `{only}`");
+    }
     machine();
-    one_stage()?;
-    whole_pipeline()?;
-    starts()
+    parts.iter().filter(|(name, _)| only.as_ref().is_none_or(|only| only == name)).try_for_each(|(_, part)| part())
 }
 
 fn machine() {

@@ -16,7 +16,10 @@ const BEGIN: u64 = 1_767_607_200_000;
 /// Records for each millisecond of event time.
 const PER_MILLISECOND: u64 = 10;
 
-/// Record `at`, as near to `size` bytes as its fields allow. One in ten has status 503.
+/// What fills a record up.
+const UA: &str = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 ";
+
+/// Record `at`, as near to `size` bytes as its fields allow: the shortest have four. One in ten has status 503.
 pub fn record(at: u64, size: usize) -> String {
     // SplitMix64's last step, so that neighbours differ.
     let mut noise = at.wrapping_mul(0x9e37_79b9_7f4a_7c15);
@@ -25,9 +28,13 @@ pub fn record(at: u64, size: usize) -> String {
     let ts = BEGIN + at / PER_MILLISECOND;
     let status = if noise % 10 == 0 { 503 } else { 200 };
     let (client, ms) = ((noise >> 8) % CLIENTS, (noise >> 20) % 100);
-    let head = format!(r#"{{"ts":{ts},"client":"c{client:02}","status":{status},"ms":{ms},"ua":""#);
-    let ua = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 ";
-    let fill: String = ua.chars().cycle().take(size.saturating_sub(head.len() + 2)).collect();
+    let head = format!(r#"{{"ts":{ts},"client":"c{client:02}","status":{status},"ms":{ms}"#);
+    if size < 128 {
+        return head + "}";
+    }
+    let (shop, item) = ((noise >> 32) % 9, (noise >> 40) % 10_000);
+    let head = format!(r#"{head},"method":"GET","path":"/shops/{shop}/items/{item}","bytes":{},"ua":""#, noise % 65_536);
+    let fill: String = UA.chars().cycle().take(size.saturating_sub(head.len() + 2)).collect();
     format!("{head}{fill}\"}}")
 }
 

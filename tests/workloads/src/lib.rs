@@ -21,7 +21,7 @@ pub fn contains(value: &[u8]) -> bool {
     FINDER.find(value).is_some()
 }
 
-/// An access as it comes in.
+/// What of an access goes on. What the client says it is (`ua`) stays behind.
 #[derive(Deserialize)]
 pub struct Access<'a> {
     /// Milliseconds since the Unix epoch.
@@ -33,9 +33,9 @@ pub struct Access<'a> {
     pub status: u16,
     /// How long the answer took, in milliseconds.
     pub ms: u32,
-    /// What the client says it is.
-    #[serde(borrow)]
-    pub ua: Cow<'a, str>,
+    /// What was asked for; the shortest records leave it out.
+    #[serde(borrow, default)]
+    pub path: Cow<'a, str>,
 }
 
 /// An access as it goes on.
@@ -44,9 +44,9 @@ pub struct Slim<'a> {
     ts: i64,
     client: &'a str,
     status: u16,
+    path: &'a str,
     us: u64,
     is_slow: bool,
-    ua: &'a str,
 }
 
 impl Access<'_> {
@@ -54,7 +54,7 @@ impl Access<'_> {
     #[inline]
     pub fn slim(&self) -> Slim<'_> {
         let us = u64::from(self.ms) * 1000;
-        Slim { ts: self.ts, client: &self.client, status: self.status, us, is_slow: self.ms > 80, ua: &self.ua }
+        Slim { ts: self.ts, client: &self.client, status: self.status, path: &self.path, us, is_slow: self.ms > 80 }
     }
 }
 
@@ -64,16 +64,16 @@ pub struct SlimFields<'a> {
     ts: &'a RawValue,
     client: &'a RawValue,
     status: &'a RawValue,
+    path: &'a RawValue,
     us: u64,
     is_slow: bool,
-    ua: &'a RawValue,
 }
 
 impl<'a> SlimFields<'a> {
-    /// Of `/ts`, `/client`, `/status` and `/ua`, raw, and the milliseconds.
+    /// Of `/ts`, `/client`, `/status` and `/path`, raw, and the milliseconds.
     #[inline]
-    pub fn new([ts, client, status, ua]: [&'a RawValue; 4], ms: u32) -> Self {
-        Self { ts, client, status, us: u64::from(ms) * 1000, is_slow: ms > 80, ua }
+    pub fn new([ts, client, status, path]: [&'a RawValue; 4], ms: u32) -> Self {
+        Self { ts, client, status, path, us: u64::from(ms) * 1000, is_slow: ms > 80 }
     }
 }
 

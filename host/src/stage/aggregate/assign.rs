@@ -32,7 +32,12 @@ pub(super) struct Assigned {
 impl Aggregate {
     /// Finds the group of every record, and makes those that are new.
     pub(super) fn assign(&mut self, watermark: i64, batch: &Batch) -> Assigned {
-        let mut found = Assigned::default();
+        let mut found = Assigned {
+            group_of: Vec::with_capacity(batch.len()),
+            rows: Vec::with_capacity(batch.len()),
+            touched: Vec::with_capacity(batch.len().min(self.table.len() + 1)),
+            late: Vec::new(),
+        };
         let blank = Column::blank(batch.len());
         let keys = batch.keys().unwrap_or(&blank);
         let times = batch.timestamps().unwrap_or_default();
