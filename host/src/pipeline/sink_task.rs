@@ -101,10 +101,8 @@ impl SinkTask {
     }
 
     async fn write(&mut self, batch: &Batch, inbox: &Inbox) -> Result<Vec<Refused>, SinkFailure> {
-        let (refused, written) = match unless_killed(inbox, self.sink.write(batch)).await? {
-            Ok(refused) => (refused, Ok(())),
-            Err(error) => (Vec::new(), Err(error)),
-        };
+        let mut refused = Vec::new();
+        let written = unless_killed(inbox, self.sink.write(batch, &mut refused)).await?;
         self.persist(written, inbox).await?;
         if let Some(first) = refused.first() {
             let reason = first.reason.as_str();
