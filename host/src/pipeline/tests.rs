@@ -1,14 +1,25 @@
 //! Whole pipelines in one process, real lanes, threads and barriers, with plugins in native Rust.
 
+mod drains;
 mod parts;
 
-use std::{sync::atomic::Ordering, time::Duration};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::{Duration, Instant},
+};
 
 use parts::{Collected, Plan, numbers};
 use proptest::prelude::*;
 
 use super::*;
-use crate::{config::OnError, plugin::Kind, stage::tally::Tally};
+use crate::{
+    config::OnError,
+    plugin::{
+        self, Fault, Instance, Interrupt, Kind, Plugin,
+        tests::{ENGINE, guest},
+    },
+    stage::{tally::Tally, worker::Maker},
+};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -186,6 +197,67 @@ async fn a_drain_finishes_what_is_under_way_and_closes_windows_marked_incomplete
     assert_eq!(ended.committed.sources[0].position.0, 1000);
 }
 
+/// A wasm guest of `tests/guests` in place of the fake.
+struct Real(Plugin, plugin::Limits);
+
+impl Maker for Real {
+    fn make(&self, interrupt: &Interrupt) -> Result<Box<dyn Instance>, Box<Fault>> {
+        Ok(Box::new(self.0.instantiate(&self.1, &serde_json::json!({}))?.under(interrupt)))
+    }
+}
+
+fn with_guest(mut parts: Parts, name: &str, limits: plugin::Limits) -> Parts {
+    let plugin = Plugin::load(&ENGINE, &guest(Kind::Filter, name)).unwrap();
+    parts.plugins[0].maker = Arc::new(Real(plugin, limits));
+    parts
+}
+
+/// Guest S1: neither its fuel nor its time ends the call, only the deadline of the drain does.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_deadline_of_a_drain_interrupts_a_plugin_that_does_not_come_back() {
+    for workers in [1, 2] {
+        let plan = Plan::new(&numbers(100)).stage("spin", Kind::Filter, "in", workers).sink("out", "spin");
+        let acknowledged = plan.source().acknowledged.clone();
+        let limits =
+            plugin::Limits { fuel_per_record: 1 << 50, time: Duration::from_secs(3600), ..plugin::Limits::default() };
+        let running = start(with_guest(plan.parts().0, "spin", limits));
+        while running.board.sources[0].read().tally.received < 100 {
+            tokio::task::yield_now().await;
+        }
+        running.commands.send(Command::Drain(Duration::from_millis(100))).await.unwrap();
+        let asked = Instant::now();
+        let ended = end(running).await;
+        assert!(asked.elapsed() < Duration::from_millis(100 + 1000), "{:?}", asked.elapsed());
+        assert_eq!(ended.ending, Ending::DeadlinePassed, "not a fault of the plugin");
+        assert_eq!(ended.board.uncommitted(&ended.committed), 100);
+        assert_eq!((ended.committed.stages[0].tally, acknowledged.load(Ordering::SeqCst)), (Tally::default(), 0));
+    }
+}
+
+/// Guest S16.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_panic_in_a_host_function_restarts_its_pipeline_and_leaves_others_alone() {
+    let mut values = numbers(20);
+    values[13] = "j: a counter called panic".to_owned();
+    let plan =
+        |values: &[String]| Plan::new(values).batch(1).stage("abuse", Kind::Filter, "in", 1).sink("out", "abuse");
+    let parts = |values: &[String]| with_guest(plan(values).parts().0, "abuse", plugin::Limits::default());
+    let spoilt = start(parts(&values));
+    tokio::time::timeout(PATIENCE, async {
+        while spoilt.board.status().restarts < 2 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await
+    .expect("a panic restarts the pipeline");
+    let healthy = end(start(parts(&numbers(20)))).await;
+    assert_eq!((healthy.ending, healthy.board.status().restarts), (Ending::Completed, 0));
+    spoilt.commands.send(Command::Drain(Duration::ZERO)).await.unwrap();
+    let ended = end(spoilt).await;
+    assert_eq!(ended.ending, Ending::DeadlinePassed);
+    assert!(ended.committed.sources[0].position.0.as_u64().unwrap() <= 13);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_drain_that_cannot_finish_ends_at_its_deadline_and_acknowledges_nothing_undelivered() {
     let plan = Plan::new(&numbers(1000)).stage("evens", Kind::Filter, "in", 1).sink("out", "evens");
@@ -205,7 +277,7 @@ async fn a_silent_source_stops_nobody_once_it_is_idle() {
     let running = start(parts);
     tokio::time::timeout(PATIENCE, async {
         while collected.values("out").len() < 180 {
-            tokio::time::sleep(Duration::from_millis(5)).await;
+            tokio::task::yield_now().await;
         }
     })
     .await
@@ -223,6 +295,79 @@ async fn a_sink_that_fails_for_a_while_is_named_and_loses_nothing() {
     assert_eq!(ended.ending, Ending::Completed);
     assert_eq!(collected.values("out"), evens(&values));
     assert_eq!(collected.failures(), 3);
+}
+
+/// Row 74: whichever of several sinks cannot write, nothing is acknowledged before it has written.
+#[tokio::test(flavor = "multi_thread")]
+async fn one_sink_of_three_that_fails_keeps_everything_from_being_acknowledged() {
+    let values = numbers(400);
+    let plan = || Plan::new(&values).sink("a", "in").sink("b", "in").sink("c", "in");
+    for troubled in ["a", "b", "c"] {
+        let others = ["a", "b", "c"].into_iter().filter(|name| *name != troubled).collect::<Vec<_>>();
+        for plan in [plan().only(troubled).failing(usize::MAX), plan().only(troubled)] {
+            let gate = (plan.flushes_that_fail() == 0).then(|| plan.gate());
+            let acknowledged = plan.source().acknowledged.clone();
+            let (parts, collected) = plan.parts();
+            let running = start(parts);
+            tokio::time::timeout(PATIENCE, async {
+                while others.iter().any(|name| collected.values(name).len() < 400)
+                    || (gate.is_none() && collected.failures() == 0)
+                {
+                    tokio::task::yield_now().await;
+                }
+            })
+            .await
+            .expect("the other sinks have everything");
+            assert_eq!((acknowledged.load(Ordering::SeqCst), running.board.status().epoch), (0, 0), "{troubled}");
+            if let Some(gate) = gate {
+                gate.add_permits(1 << 20);
+                let ended = end(running).await;
+                assert_eq!((ended.ending, acknowledged.load(Ordering::SeqCst)), (Ending::Completed, 400));
+                assert_eq!(collected.values(troubled), values);
+            } else {
+                running.commands.send(Command::Drain(Duration::from_millis(10))).await.unwrap();
+                let ended = end(running).await;
+                assert_eq!((ended.ending, acknowledged.load(Ordering::SeqCst)), (Ending::DeadlinePassed, 0));
+            }
+        }
+    }
+}
+
+/// Row 76.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_record_from_the_far_future_is_refused_and_closes_no_window() {
+    let mut values = numbers(1000);
+    let plan =
+        |values: &[String]| Plan::new(values).stage("sums", Kind::Aggregate, "in", 1).windows(100).sink("out", "sums");
+    values[317] = "future".to_owned();
+    let (parts, collected) = plan(&values).sink("bad", "in.refused").parts();
+    let ended = end(start(parts)).await;
+    assert_eq!(ended.ending, Ending::Completed);
+    let source = ended.committed.sources[0].tally;
+    assert_eq!((source.received, source.refused, source.passed), (1000, 1, 999));
+    assert_eq!(ended.committed.stages[0].tally.late, 0, "the watermark has not moved with it");
+    assert_eq!(collected.values("bad"), ["future"]);
+    let found = collected.values("out");
+    values[317] = "0".to_owned();
+    let (parts, clean) = plan(&values).parts();
+    end(start(parts)).await;
+    // It would have been the tenth of its group.
+    let expected = clean
+        .values("out")
+        .into_iter()
+        .map(|value| if value.starts_with("7@300=") { value.replace("/10", "/9") } else { value });
+    assert_eq!(found, expected.collect::<Vec<_>>());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_sink_refuses_is_counted_although_it_cannot_write_yet() {
+    let plan = Plan::new(&numbers(500)).stage("evens", Kind::Filter, "in", 1).sink("out", "evens");
+    let (parts, collected) = plan.refusing('4').failing(3).parts();
+    let ended = end(start(parts)).await;
+    assert_eq!((ended.ending, collected.failures()), (Ending::Completed, 3));
+    let tally = ended.committed.sinks[0].tally;
+    assert_eq!((tally.received, tally.passed, tally.refused), (250, 200, 50));
+    assert_eq!(collected.values("out").len(), 200);
 }
 
 proptest! {
