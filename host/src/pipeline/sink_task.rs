@@ -122,11 +122,11 @@ impl SinkTask {
                 Err(SinkError::Never(error)) => return Err(SinkFailure::Never { name: self.name.clone(), error }),
                 Err(SinkError::Later(error)) => {
                     let why = format!("it tries again: {error:#}");
+                    self.board.set_trouble(Participant::Sink(self.number), Some(why));
                     if !is_told {
                         tracing::warn!(sink = self.name, error = format!("{error:#}"), "writing failed, trying again");
                     }
                     is_told = true;
-                    self.board.set_trouble(Participant::Sink(self.number), Some(why));
                     let wait = waits.next().unwrap_or(WAITS.1);
                     if tokio::time::timeout(wait, inbox.killed()).await.is_ok() {
                         return Err(Gone.into());

@@ -25,7 +25,7 @@ use crate::{
     sink::{Refused, Sink, SinkError},
     source::{Chunk, Position, Read, Source},
     stage::fake::Fake,
-    unit::{Size, Span},
+    unit::{Rate, Size, Span},
 };
 
 /// The decimal numbers from 0 up to `n`.
@@ -171,6 +171,10 @@ impl Collect {
 pub(super) struct Plan {
     source: Numbers,
     has_silent: bool,
+    silent_ends: bool,
+    rate: Option<Rate>,
+    epoch: Duration,
+    uncommitted: u64,
     stages: Vec<(String, Kind, String, usize)>,
     sinks: Vec<(String, String)>,
     window: Windowing,
@@ -198,6 +202,10 @@ impl Plan {
                 acknowledged: Arc::default(),
             },
             has_silent: false,
+            silent_ends: false,
+            rate: None,
+            epoch: Duration::from_millis(50),
+            uncommitted: 1 << 20,
             stages: Vec::new(),
             sinks: Vec::new(),
             window: Windowing::None,
@@ -251,6 +259,29 @@ impl Plan {
     /// A second source, called `silent`, that never says anything.
     pub(super) fn silent_source(mut self) -> Self {
         self.has_silent = true;
+        self
+    }
+
+    /// A second source, called `silent`, that ends at once.
+    pub(super) fn ended_source(mut self) -> Self {
+        (self.has_silent, self.silent_ends) = (true, true);
+        self
+    }
+
+    /// Most records a second.
+    pub(super) fn rate(mut self, rate: &str) -> Self {
+        self.rate = Some(rate.parse().unwrap());
+        self
+    }
+
+    pub(super) fn epoch(mut self, every: Duration) -> Self {
+        self.epoch = every;
+        self
+    }
+
+    /// Bytes that a source which cannot seek may keep.
+    pub(super) fn uncommitted(mut self, bytes: u64) -> Self {
+        self.uncommitted = bytes;
         self
     }
 
@@ -354,7 +385,7 @@ impl Plan {
                 idle: Span(Duration::from_millis(50)),
                 ahead: Span(Duration::from_secs(3600)),
             },
-            rate: None,
+            rate: self.rate,
             max_record: Size(1 << 20),
             ids: false,
         };
@@ -362,10 +393,10 @@ impl Plan {
         let graph = Graph {
             name: "test".to_owned(),
             folder: PathBuf::new(),
-            epoch: Span(Duration::from_millis(50)),
+            epoch: Span(self.epoch),
             batch: Limit { records: self.batch, bytes: 1 << 20 },
             linger: Span(Duration::ZERO),
-            uncommitted: Size(1 << 20),
+            uncommitted: Size(self.uncommitted),
             sources: names.iter().map(|name| source(name)).collect(),
             stages: stages.collect(),
             sinks: self
@@ -391,7 +422,7 @@ impl Plan {
                 refuses: self.refuses,
             }) as Box<dyn Sink>
         });
-        let silent = Numbers { values: [].into(), ends: false, ..self.source.clone() };
+        let silent = Numbers { values: [].into(), ends: self.silent_ends, ..self.source.clone() };
         let mut sources: Vec<Box<dyn Source>> = vec![Box::new(self.source.clone())];
         if self.has_silent {
             sources.push(Box::new(silent));
