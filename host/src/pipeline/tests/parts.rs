@@ -236,6 +236,12 @@ impl Plan {
         self
     }
 
+    /// Windows of so many records of a key.
+    pub(super) fn counts(mut self, records: u64) -> Self {
+        self.window = Windowing::Count(records);
+        self
+    }
+
     pub(super) fn batch(mut self, records: usize) -> Self {
         self.batch = records;
         self
