@@ -97,6 +97,7 @@ fn a_plugin_that_does_not_come_back_is_interrupted_at_the_deadline() {
     folder.write("p.yaml", crate::folder::through("filter", "spin.wasm", limits));
     let mut host = folder.start(&["run", "p.yaml", "--drain-deadline", "300ms", "--json"]);
     host.until_running();
+    while !folder.run(&["status", "--json"]).exits(0).out.contains("\"received\":1,") {}
     host.signal(Signal::TERM);
     let asked = Instant::now();
     let said = host.end().exits(5);
