@@ -18,6 +18,7 @@ mod host;
 mod inherit;
 mod inspect;
 mod instance;
+mod interrupt;
 mod limits;
 mod load;
 mod reply;
@@ -25,13 +26,14 @@ pub mod standard;
 mod wasi;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use cache::Cache;
 pub use describe::Described;
 pub use engine::Engine;
 pub use inherit::{INHERITS_HEADERS, INHERITS_KEY, INHERITS_TIME, INHERITS_VALUE};
 pub use instance::WasmInstance;
+pub use interrupt::Interrupt;
 pub use limits::Limits;
 pub use load::{LoadError, Plugin};
 
@@ -166,6 +168,8 @@ pub enum FaultKind {
     OutOfFuel,
     /// The wall clock ran out.
     Deadline,
+    /// The pipeline is being taken down: nobody's fault.
+    Interrupted,
     /// Memory, tables or handles over the limit.
     MemoryLimit,
     /// More output or logs than allowed.

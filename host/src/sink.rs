@@ -33,17 +33,29 @@ pub struct Refused {
 }
 
 /// A sink of records. `write` takes a batch in whole: when it answers [`SinkError::Later`], the batch is in the
-/// sink's hands all the same and only `flush` is called again, so that nothing is written twice.
+/// sink's hands all the same, refusals are told, and only `flush` is called again, so that nothing is written twice.
 pub trait Sink: Send {
-    /// Takes in every record of `batch`, in order, and says which it refuses, positions ascending.
+    /// Takes in every record of `batch`, in order, and adds those that it turns down to `refused`, positions ascending.
     ///
     /// # Errors
-    /// [`SinkError::Later`] keeps the batch in hand, [`SinkError::Never`] ends the pipeline.
-    fn write<'a>(&'a mut self, batch: &'a Batch) -> BoxFuture<'a, Result<Vec<Refused>, SinkError>>;
+    /// [`SinkError::Later`] keeps what was not refused in hand, [`SinkError::Never`] ends the pipeline.
+    fn write<'a>(&'a mut self, batch: &'a Batch, refused: &'a mut Vec<Refused>)
+    -> BoxFuture<'a, Result<(), SinkError>>;
 
     /// Hands everything taken in so far to the other side.
     ///
     /// # Errors
     /// As `write`.
     fn flush(&mut self) -> BoxFuture<'_, Result<(), SinkError>>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Writes a batch and returns what was refused of it.
+    pub(super) async fn write(sink: &mut dyn Sink, batch: &Batch) -> Result<Vec<Refused>, SinkError> {
+        let mut refused = Vec::new();
+        sink.write(batch, &mut refused).await.map(|()| refused)
+    }
 }

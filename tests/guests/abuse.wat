@@ -1,5 +1,6 @@
 ;; S16: calls the host's functions with the worst that their types allow. The first byte of the first value says which.
 (data (i32.const 300) "\ff\fe\fd")
+(data (i32.const 310) "panic")
 (func (export "tidegate:plugin/filtering@0.1.0#filter") (param $batch i32) (result i32)
   (local $which i32)
   (local.set $which (i32.load8_u (i32.load (local.get $batch))))
@@ -27,4 +28,6 @@
     (then (call $count (i32.const 1024) (i32.const 300) (i64.const 1))))
   (if (i32.eq (local.get $which) (i32.const 105))
     (then (drop (call $random_get (i32.const 65536) (i32.const 0x1000000)))))
+  (if (i32.eq (local.get $which) (i32.const 106))
+    (then (call $count (i32.const 310) (i32.const 5) (i64.const 1))))
   (call $keep_all (local.get $batch)))

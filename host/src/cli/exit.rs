@@ -63,6 +63,22 @@ impl From<Exit> for ExitCode {
 mod tests {
     use super::*;
 
+    /// Model P14, its last part.
+    #[test]
+    fn every_end_of_a_pipeline_has_its_exit_code() {
+        let shown = crate::stage::failure::Shown::default;
+        let stop = crate::stage::failure::Stop { stage: String::new(), reason: String::new(), record: shown() };
+        for (ending, code) in [
+            (Ending::Completed, 0),
+            (Ending::Drained, 0),
+            (Ending::DeadlinePassed, 5),
+            (Ending::Stopped(Box::new(stop)), 4),
+            (Ending::Failed(String::new()), 1),
+        ] {
+            assert_eq!(Exit::of(&ending).code(), code, "{ending:?}");
+        }
+    }
+
     #[test]
     fn the_worst_of_several_wins() {
         let all = [Exit::Deadline, Exit::Fine, Exit::No, Exit::Plugin];

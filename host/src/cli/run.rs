@@ -116,8 +116,10 @@ impl Run {
             live: live::Live::new(self.progress, checked.iter().any(|one| owns_stdout(&one.prepared.graph))),
         };
         let outcome = runtime.block_on(async {
+            // Nobody who has seen that it runs may end it otherwise than by a drain.
+            let signals = watch::Signals::catch();
             let opened = host::open(checked, &host.host.api, self.drain_deadline.0).await?;
-            let watched = watch::watch(opened, terms).await;
+            let watched = watch::watch(opened, terms, signals).await;
             Ok(summary::answer(watched))
         });
         // What has not ended by now never will; the process ends without it.

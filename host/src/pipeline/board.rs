@@ -13,7 +13,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::{coordinator::Participant, ledger, ledger::Imbalance};
+use super::{committed::Committed, coordinator::Participant, ledger, ledger::Imbalance};
 use crate::{
     config::graph::{Consumer, Graph},
     stage::{
@@ -213,6 +213,14 @@ impl Board {
             Participant::Sink(at) => self.graph.sinks.get(at).map(|sink| sink.name.clone()),
         }
         .unwrap_or_default()
+    }
+
+    /// Records that its sources have read and `committed` does not hold: given up where the pipeline has ended, and
+    /// read again from the committed positions.
+    pub fn uncommitted(&self, committed: &Committed) -> u64 {
+        let read = self.sources.iter().map(|meter| meter.read().tally.received);
+        let held = committed.sources.iter().map(|point| point.tally.received);
+        read.sum::<u64>().saturating_sub(held.sum())
     }
 
     /// Who is not ready, and why; empty when the pipeline is.

@@ -15,6 +15,7 @@ use super::{
 use crate::{
     batch::Limit,
     config::graph::{Consumer, Graph, Producer, Stage, Windowing as Configured},
+    plugin::Interrupt,
     sink::Sink,
     source::Source,
     stage::{
@@ -105,7 +106,7 @@ pub fn wire(graph: &Graph, board: &Board, committed: &Committed) -> Wiring {
 }
 
 /// What all workers of a stage know.
-pub fn spec(graph: &Graph, at: usize, plugin: &PluginPart, board: &Board) -> Option<Arc<Spec>> {
+pub fn spec(graph: &Graph, at: usize, plugin: &PluginPart, board: &Board, interrupt: &Interrupt) -> Option<Arc<Spec>> {
     let stage = graph.stages.get(at)?;
     let is_read = |port: Port| graph.out_of(Producer::Stage(at)).any(|edge| edge.port == port);
     let peers = if stage.workers > 1 { Peers::Some } else { Peers::None };
@@ -125,6 +126,7 @@ pub fn spec(graph: &Graph, at: usize, plugin: &PluginPart, board: &Board) -> Opt
         is_read: ReadPorts { rest: is_read(Port::Rest), late: is_read(Port::Late), refused: is_read(Port::Refused) },
         rules: divides(stage.kind).then_some(rules),
         maker: plugin.maker.clone(),
+        interrupt: interrupt.clone(),
         meter: board.stages.get(at)?.clone(),
     }))
 }

@@ -12,7 +12,7 @@ use crate::{
         graph::{self, Graph, Input, Output, PluginFacts, Stage},
         in_order,
     },
-    plugin::{Engine, Fault, Instance, Limits, LoadError, Plugin, standard},
+    plugin::{Engine, Fault, Instance, Interrupt, Limits, LoadError, Plugin, standard},
     sink::{self, Sink},
     source::{self, Source},
     stage::worker::Maker,
@@ -38,8 +38,8 @@ struct Configured {
 }
 
 impl Maker for Configured {
-    fn make(&self) -> Result<Box<dyn Instance>, Box<Fault>> {
-        Ok(Box::new(self.plugin.instantiate(&self.limits, &self.config)?))
+    fn make(&self, interrupt: &Interrupt) -> Result<Box<dyn Instance>, Box<Fault>> {
+        Ok(Box::new(self.plugin.instantiate(&self.limits, &self.config)?.under(interrupt)))
     }
 }
 
@@ -171,7 +171,7 @@ fn configured(stage: &Stage, plugin: &Plugin) -> Result<Configured, String> {
     };
     let config = serde_json::from_str(stage.config.expose()).map_err(|error| error.to_string())?;
     let maker = Configured { plugin: plugin.clone(), limits, config };
-    match maker.make() {
+    match maker.make(&Interrupt::default()) {
         Ok(_) => Ok(maker),
         Err(fault) => Err(fault.message),
     }

@@ -26,6 +26,7 @@ use super::{
 use crate::{
     config::graph::{Consumer, Graph, Input as Kind, Port, Producer},
     epoch::Epoch,
+    plugin::Interrupt,
     stage::{
         conductor::{Handed, work},
         failure::{self, Failure},
@@ -130,6 +131,7 @@ struct Run {
     points: mpsc::Receiver<(Epoch, Point)>,
     sinks: mpsc::Receiver<(usize, Epoch, SinkPoint)>,
     handles: Vec<Handle>,
+    interrupt: Interrupt,
     collected: Vec<Point>,
     end: Option<RunEnd>,
 }
@@ -336,10 +338,11 @@ impl Supervisor {
         let (sink_sender, sink_points) = mpsc::channel(sinks.len() + 1);
         let (word_sender, words) = mpsc::channel(64);
 
+        let interrupt = Interrupt::default();
         let mut stages = Vec::new();
         for (at, (stage, plugin)) in graph.stages.iter().zip(plugins).enumerate() {
             let (Some(spec), Some(inbox), Some(outlet), Some(point)) = (
-                build::spec(graph, at, plugin, &self.board),
+                build::spec(graph, at, plugin, &self.board, &interrupt),
                 wiring.inboxes.remove(&Consumer::Stage(at)),
                 wiring.outlets.remove(&Producer::Stage(at)),
                 committed.stages.get(at),
@@ -396,6 +399,7 @@ impl Supervisor {
             points,
             sinks: sink_points,
             handles,
+            interrupt,
             collected: Vec::new(),
             end: None,
         })
@@ -460,6 +464,7 @@ impl Run {
     fn stop(&mut self, end: RunEnd) {
         self.orders.clear();
         self.handles.iter().for_each(Handle::kill);
+        self.interrupt.raise();
         self.points.close();
         self.sinks.close();
         self.words.close();

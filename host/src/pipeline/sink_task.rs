@@ -101,10 +101,8 @@ impl SinkTask {
     }
 
     async fn write(&mut self, batch: &Batch, inbox: &Inbox) -> Result<Vec<Refused>, SinkFailure> {
-        let (refused, written) = match unless_killed(inbox, self.sink.write(batch)).await? {
-            Ok(refused) => (refused, Ok(())),
-            Err(error) => (Vec::new(), Err(error)),
-        };
+        let mut refused = Vec::new();
+        let written = unless_killed(inbox, self.sink.write(batch, &mut refused)).await?;
         self.persist(written, inbox).await?;
         if let Some(first) = refused.first() {
             let reason = first.reason.as_str();
@@ -124,11 +122,11 @@ impl SinkTask {
                 Err(SinkError::Never(error)) => return Err(SinkFailure::Never { name: self.name.clone(), error }),
                 Err(SinkError::Later(error)) => {
                     let why = format!("it tries again: {error:#}");
+                    self.board.set_trouble(Participant::Sink(self.number), Some(why));
                     if !is_told {
                         tracing::warn!(sink = self.name, error = format!("{error:#}"), "writing failed, trying again");
                     }
                     is_told = true;
-                    self.board.set_trouble(Participant::Sink(self.number), Some(why));
                     let wait = waits.next().unwrap_or(WAITS.1);
                     if tokio::time::timeout(wait, inbox.killed()).await.is_ok() {
                         return Err(Gone.into());

@@ -17,8 +17,8 @@ const FRAMES: usize = 32;
 pub(super) enum Failure {
     /// Wasmtime or a host function ended it.
     Ended(wasmtime::Error),
-    /// The wall clock ran out between two slices of fuel.
-    Deadline,
+    /// It was ended between two slices of fuel.
+    Denied(Denied),
     /// It returned, and what it returned cannot be used.
     Returned(Misdeed),
 }
@@ -43,7 +43,7 @@ impl Misdeed {
 /// The report of `failure`, with what the host kept for the instance.
 pub(super) fn report(failure: Failure, guest: &Guest, fuel: u64) -> Box<Fault> {
     let (Misdeed { kind, message }, backtrace) = match &failure {
-        Failure::Deadline => (Misdeed { kind: FaultKind::Deadline, message: Denied::Deadline.to_string() }, Vec::new()),
+        Failure::Denied(denied) => (denied_to(denied), Vec::new()),
         Failure::Returned(misdeed) => (misdeed.clone(), Vec::new()),
         Failure::Ended(error) => (classify(error, guest), backtrace(error)),
     };
@@ -66,12 +66,7 @@ pub(super) fn report(failure: Failure, guest: &Guest, fuel: u64) -> Box<Fault> {
 fn classify(error: &wasmtime::Error, guest: &Guest) -> Misdeed {
     let misdeed = |kind, message: String| Misdeed { kind, message };
     if let Some(denied) = error.downcast_ref::<Denied>() {
-        let kind = match denied {
-            Denied::Logs(_) | Denied::Counters | Denied::CounterName | Denied::Handed(..) => FaultKind::OutputLimit,
-            Denied::Random(_) | Denied::Sleep => FaultKind::Trap,
-            Denied::Deadline => FaultKind::Deadline,
-        };
-        return misdeed(kind, denied.to_string());
+        return denied_to(denied);
     }
     if let Some(exit) = error.downcast_ref::<I32Exit>() {
         return misdeed(FaultKind::Exit, format!("the plugin called exit with status {}", exit.0));
@@ -98,6 +93,16 @@ fn classify(error: &wasmtime::Error, guest: &Guest) -> Misdeed {
         // outside the memory.
         None => misdeed(FaultKind::BadReply, cause),
     }
+}
+
+fn denied_to(denied: &Denied) -> Misdeed {
+    let kind = match denied {
+        Denied::Logs(_) | Denied::Counters | Denied::CounterName | Denied::Handed(..) => FaultKind::OutputLimit,
+        Denied::Random(_) | Denied::Sleep => FaultKind::Trap,
+        Denied::Deadline => FaultKind::Deadline,
+        Denied::Interrupted => FaultKind::Interrupted,
+    };
+    Misdeed { kind, message: denied.to_string() }
 }
 
 /// What the trap was, without the words that every trap begins with.

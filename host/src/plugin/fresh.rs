@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use wasmtime::Store;
 use wasmtime::component::{InstancePre, TypedFunc};
@@ -16,6 +16,7 @@ use super::crossing::Wanted;
 use super::fault::{Failure, Misdeed, report};
 use super::guest::Guest;
 use super::instance::WasmInstance;
+use super::interrupt::Until;
 use super::{Described, Engine, Fault, FaultKind, Limits, LoadError};
 
 /// Fuel that is handed out at once; between two slices the clock is looked at. A slice takes 3 to 10 ms, so that the
@@ -44,7 +45,7 @@ impl Fresh {
         store.set_hostcall_fuel(usize::try_from(limits.output).unwrap_or(usize::MAX));
         let made = refuel(&mut store, LIFECYCLE_FUEL)
             .map_err(Failure::Ended)
-            .and_then(|()| drive(pre.instantiate_async(&mut store), Instant::now() + limits.time));
+            .and_then(|()| drive(pre.instantiate_async(&mut store), &Until::after(limits.time)));
         match made {
             Ok(instance) => Ok(Self { store, instance, limits }),
             Err(failure) => Err(unmade(failure, &store, "be instantiated")),
@@ -65,7 +66,7 @@ impl Fresh {
     pub(super) fn describe(&mut self, exports: &Exports) -> Result<String, Box<Fault>> {
         let described = self.instance.get_typed_func(&mut self.store, exports.describe).map_err(Failure::Ended);
         let described = described.and_then(|describe: Describe| {
-            drive(describe.call_async(&mut self.store, ()), Instant::now() + self.limits.time)
+            drive(describe.call_async(&mut self.store, ()), &Until::after(self.limits.time))
         });
         match described {
             Ok((text,)) => Ok(text),
@@ -77,7 +78,7 @@ impl Fresh {
         let configured = self.instance.get_typed_func(&mut self.store, exports.configure).map_err(Failure::Ended);
         let configured = configured.and_then(|configure: Configure| {
             let configure: TypedFunc<(&str,), _> = configure;
-            drive(configure.call_async(&mut self.store, (config,)), Instant::now() + self.limits.time)
+            drive(configure.call_async(&mut self.store, (config,)), &Until::after(self.limits.time))
         });
         match configured {
             Ok((Ok(()),)) => Ok(()),
@@ -130,17 +131,15 @@ fn unmade(failure: Failure, store: &Store<Guest>, step: &str) -> Box<Fault> {
     fault
 }
 
-/// Polls `call` until it is done or its time has run out. Nothing that a plugin can call waits, so that the only reason
+/// Polls `call` until it is done or may not go on. Nothing that a plugin can call waits, so that the only reason
 /// for it to pend is that a slice of fuel has been burnt.
-pub(super) fn drive<T>(call: impl Future<Output = wasmtime::Result<T>>, deadline: Instant) -> Result<T, Failure> {
+pub(super) fn drive<T>(call: impl Future<Output = wasmtime::Result<T>>, until: &Until) -> Result<T, Failure> {
     let mut call = std::pin::pin!(call);
     let mut context = Context::from_waker(Waker::noop());
     loop {
         if let Poll::Ready(done) = call.as_mut().poll(&mut context) {
             return done.map_err(Failure::Ended);
         }
-        if Instant::now() >= deadline {
-            return Err(Failure::Deadline);
-        }
+        until.check().map_err(Failure::Denied)?;
     }
 }

@@ -12,6 +12,7 @@ use wasmtime::component::ResourceTable;
 use wasmtime_wasi::cli::WasiCliCtx;
 use wasmtime_wasi::filesystem::WasiFilesystemCtx;
 
+use super::interrupt::Until;
 use super::{Effects, Level, Limits};
 
 /// Names of counters that one plugin may use.
@@ -46,6 +47,8 @@ pub(super) enum Denied {
     Sleep,
     #[error("the time for the call ran out")]
     Deadline,
+    #[error("the pipeline is being taken down")]
+    Interrupted,
 }
 
 /// The panic hook's last words.
@@ -74,7 +77,7 @@ pub(super) struct Guest {
     pub(super) is_metered: bool,
     /// Logical time, in milliseconds since the Unix epoch.
     now: u64,
-    deadline: Instant,
+    pub(super) until: Until,
     random: u64,
     logs: Vec<(Level, String)>,
     logs_settled: usize,
@@ -97,7 +100,7 @@ impl Guest {
             panicked: None,
             is_metered,
             now: 0,
-            deadline: Instant::now() + limits.time,
+            until: Until::after(limits.time),
             random: SEED,
             logs: Vec::new(),
             logs_settled: 0,
@@ -108,15 +111,16 @@ impl Guest {
         }
     }
 
-    /// Readies everything for one call.
-    pub(super) fn begin(&mut self, now: i64, deadline: Instant) {
+    /// Readies everything for one call, and says how long it may go on.
+    pub(super) fn begin(&mut self, now: i64, deadline: Instant) -> Until {
         self.now = u64::try_from(now).unwrap_or(0);
-        self.deadline = deadline;
+        self.until.deadline = deadline;
         self.random = SEED;
         self.log_bytes = 0;
         self.panicked = None;
         self.memory.denied = None;
         self.said.clear();
+        self.until.clone()
     }
 
     /// Keeps what the call that just succeeded has logged and counted.
@@ -140,10 +144,10 @@ impl Guest {
         Effects { logs, counts }
     }
 
-    /// Ends the call where its time has run out. Host functions whose work grows with what they are asked for call
+    /// Ends the call where it may not go on. Host functions whose work grows with what they are asked for call
     /// this, for fuel does not see them.
     pub(super) fn in_time(&self) -> Result<(), Denied> {
-        if Instant::now() < self.deadline { Ok(()) } else { Err(Denied::Deadline) }
+        self.until.check()
     }
 
     pub(super) fn now_millis(&self) -> u64 {

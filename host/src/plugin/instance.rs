@@ -17,7 +17,8 @@ use super::fresh::{drive, left, refuel};
 use super::guest::Guest;
 use super::reply::{self, Expected};
 use super::{
-    Accumulated, Effects, Fault, FaultKind, Finished, Groups, Instance, Limits, Mapped, Occasion, Selection, Usage,
+    Accumulated, Effects, Fault, FaultKind, Finished, Groups, Instance, Interrupt, Limits, Mapped, Occasion, Selection,
+    Usage,
 };
 use crate::batch::{Batch, Column};
 
@@ -43,6 +44,12 @@ struct Terms {
 impl WasmInstance {
     pub(super) fn new(store: Store<Guest>, calls: Calls, wanted: Arc<Wanted>, limits: Limits) -> Self {
         Self { store, calls, wanted, filling: Arc::default(), limits, usage: Usage::default(), over: false }
+    }
+
+    /// The same instance, whose calls end once `interrupt` is raised.
+    pub fn under(mut self, interrupt: &Interrupt) -> Self {
+        self.store.data_mut().until.interrupt = interrupt.clone();
+        self
     }
 
     fn terms(&self, now: i64, items: usize, bytes: usize) -> Terms {
@@ -78,11 +85,10 @@ impl WasmInstance {
             return Err(self.refused("an instance is called after a fault"));
         }
         let started = Instant::now();
-        let deadline = started + self.limits.time;
-        self.store.data_mut().begin(terms.now, deadline);
+        let until = self.store.data_mut().begin(terms.now, started + self.limits.time);
         let answer = refuel(&mut self.store, terms.fuel)
             .map_err(Failure::Ended)
-            .and_then(|()| drive(function.call_async(&mut self.store, params), deadline));
+            .and_then(|()| drive(function.call_async(&mut self.store, params), &until));
         let fuel = terms.fuel.saturating_sub(left(&self.store, terms.fuel));
         self.usage.fuel = self.usage.fuel.saturating_add(fuel);
         self.usage.fuel_budget = self.usage.fuel_budget.saturating_add(terms.fuel);

@@ -15,10 +15,10 @@ use wit_component::{StringEncoding, embed_component_metadata};
 
 use super::*;
 
-static ENGINE: LazyLock<Engine> = LazyLock::new(|| Engine::new(None).unwrap());
+pub(crate) static ENGINE: LazyLock<Engine> = LazyLock::new(|| Engine::new(None).unwrap());
 
 /// A guest of `tests/guests`: a core module of the world that belongs to `kind`.
-fn guest(kind: Kind, name: &str) -> Vec<u8> {
+pub(crate) fn guest(kind: Kind, name: &str) -> Vec<u8> {
     let described = json!({ "contract": "0.1.0", "kind": kind, "name": name, "version": "1.2.3" }).to_string();
     of_world(&format!("{kind}-plugin"), &text(name, &described))
 }

@@ -1,24 +1,21 @@
 //! Bytes that a sink has taken in and not yet written.
 //!
-//! Owns where writing goes on after a short write or a full disk, which errors of the system pass, and how refusals
-//! are told while one lasts. It must not know what is written to. Invariant: every byte is handed to the writer exactly once, in order.
+//! Owns where writing goes on after a short write or a full disk, and which errors of the system pass. It must not know
+//! what is written to. Invariant: every byte is handed to the writer exactly once, in order.
 
 use std::{
     fmt::Display,
     io::{self, ErrorKind},
-    time::Duration,
 };
 
 use rustix::io::Errno;
 
-use super::{Refused, Sink, SinkError};
+use super::{Refused, SinkError};
 use crate::codec::Refusal;
 
 /// Bytes that wait before they are written without a flush: a system call for a thousand records, and no more memory
 /// than a batch.
 pub(super) const SPILL: usize = 256 << 10;
-/// How soon writing is tried again while refusals wait to be told.
-const PATIENCE: Duration = Duration::from_millis(250);
 
 /// A buffer with its front at the first byte that has not been written.
 #[derive(Debug, Default)]
@@ -80,31 +77,9 @@ impl Backlog {
     }
 }
 
-/// Flushes for a `write` that has taken its batch in. [`SinkError::Later`] has no room for refusals: where there are
-/// some, it is waited out here.
-///
-/// # Errors
-/// As `flush`.
-pub(super) async fn spill(sink: &mut dyn Sink, refused: Vec<Refused>) -> Result<Vec<Refused>, SinkError> {
-    let mut told = false;
-    loop {
-        match sink.flush().await {
-            Ok(()) => return Ok(refused),
-            Err(SinkError::Later(error)) if !refused.is_empty() => {
-                if !told {
-                    tracing::warn!(error = format!("{error:#}"), "a sink waits to write");
-                }
-                told = true;
-                tokio::time::sleep(PATIENCE).await;
-            }
-            Err(error) => return Err(error),
-        }
-    }
-}
-
 /// What an encoder refused, as a sink tells it.
-pub(super) fn refusals(refused: Vec<Refusal>) -> Vec<Refused> {
-    refused.into_iter().map(|Refusal { at, reason }| Refused { at: at as u32, reason }).collect()
+pub(super) fn refusals(refused: Vec<Refusal>) -> impl Iterator<Item = Refused> {
+    refused.into_iter().map(|Refusal { at, reason }| Refused { at: at as u32, reason })
 }
 
 /// What an error of the system means to a sink: space, descriptors and memory may come back, the rest does not.
@@ -120,11 +95,9 @@ pub(super) fn verdict(error: io::Error, doing: impl Display + Send + Sync + 'sta
 
 #[cfg(test)]
 mod tests {
-    use futures::{FutureExt as _, future::BoxFuture};
     use proptest::prelude::*;
 
     use super::*;
-    use crate::batch::Batch;
 
     proptest! {
         #[test]
@@ -156,28 +129,6 @@ mod tests {
             backlog.drain(usize::MAX, |bytes| { written.extend_from_slice(bytes); Ok(bytes.len()) }).unwrap();
             prop_assert_eq!(written, expected);
         }
-    }
-
-    /// A sink whose other side is busy for some flushes.
-    struct Busy(usize);
-
-    impl Sink for Busy {
-        fn write<'a>(&'a mut self, _: &'a Batch) -> BoxFuture<'a, Result<Vec<Refused>, SinkError>> {
-            async { Ok(Vec::new()) }.boxed()
-        }
-
-        fn flush(&mut self) -> BoxFuture<'_, Result<(), SinkError>> {
-            let busy = self.0 > 0;
-            self.0 = self.0.saturating_sub(1);
-            async move { if busy { Err(SinkError::Later(anyhow::anyhow!("busy"))) } else { Ok(()) } }.boxed()
-        }
-    }
-
-    #[tokio::test]
-    async fn refusals_are_told_once_writing_goes_on_and_an_error_where_there_are_none() {
-        let refused = vec![Refused { at: 3, reason: "too blue".to_owned() }];
-        assert_eq!(spill(&mut Busy(1), refused.clone()).await.unwrap(), refused);
-        assert!(matches!(spill(&mut Busy(1), Vec::new()).await, Err(SinkError::Later(_))));
     }
 
     #[test]

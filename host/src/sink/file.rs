@@ -32,7 +32,7 @@ use self::{
 };
 use super::{
     Refused, Sink, SinkError,
-    backlog::{SPILL, refusals, spill, verdict},
+    backlog::{SPILL, refusals, verdict},
 };
 use crate::{
     batch::Batch,
@@ -123,24 +123,20 @@ pub fn open(config: &Config, base: &Path, name: &str, encode: Format) -> anyhow:
 }
 
 impl FileSink {
-    async fn take(&mut self, batch: &Batch) -> Result<Vec<Refused>, SinkError> {
+    async fn take(&mut self, batch: &Batch, refused: &mut Vec<Refused>) -> Result<(), SinkError> {
         let files = self.files.back().await.map_err(SinkError::Never)?;
-        let refused = match &mut self.choice {
-            None => files.take_all(batch),
+        match &mut self.choice {
+            None => files.take_all(batch, refused),
             Some(choice) => {
-                let (groups, mut refused) = choice.groups(batch);
+                let groups = choice.groups(batch, refused);
                 for some in groups.chunks(MOST_OPEN / 2) {
-                    take_groups(&mut self.files, batch, some, &mut refused).await?;
+                    take_groups(&mut self.files, batch, some, refused).await?;
                 }
                 refused.sort_by_key(|refused| refused.at);
-                refused
             }
-        };
-        let files = self.files.back().await.map_err(SinkError::Never)?;
-        if files.outcome.take().is_none() && files.waiting() < SPILL {
-            return Ok(refused);
         }
-        spill(self, refused).await
+        let files = self.files.back().await.map_err(SinkError::Never)?;
+        if files.outcome.take().is_none() && files.waiting() < SPILL { Ok(()) } else { self.write_out().await }
     }
 
     async fn write_out(&mut self) -> Result<(), SinkError> {
@@ -177,8 +173,12 @@ async fn take_groups(
 }
 
 impl Sink for FileSink {
-    fn write<'a>(&'a mut self, batch: &'a Batch) -> BoxFuture<'a, Result<Vec<Refused>, SinkError>> {
-        self.take(batch).boxed()
+    fn write<'a>(
+        &'a mut self,
+        batch: &'a Batch,
+        refused: &'a mut Vec<Refused>,
+    ) -> BoxFuture<'a, Result<(), SinkError>> {
+        self.take(batch, refused).boxed()
     }
 
     fn flush(&mut self) -> BoxFuture<'_, Result<(), SinkError>> {
@@ -192,12 +192,12 @@ impl Files {
     }
 
     /// Takes in a whole batch for the one file.
-    fn take_all(&mut self, batch: &Batch) -> Vec<Refused> {
-        let mut refused = Vec::new();
+    fn take_all(&mut self, batch: &Batch, refused: &mut Vec<Refused>) {
+        let mut unfit = Vec::new();
         if let Some(outlet) = self.outlets.get_mut("") {
-            outlet.take(batch, 0..batch.len(), &self.rotate, &mut refused);
+            outlet.take(batch, 0..batch.len(), &self.rotate, &mut unfit);
         }
-        refusals(refused)
+        refused.extend(refusals(unfit));
     }
 
     /// Takes in the records at `at` for one file among many, neighbours together.

@@ -1,30 +1,28 @@
 //! Sink `stdout`: encoded records on the host's standard output.
 //!
 //! Owns a thread that does the writing, so that a paused terminal or a slow pipe holds up this sink and neither the
-//! runtime nor its shutdown. Invariant: what is handed to the thread ends at the end of a record, and is written
-//! under the lock of standard output, so that several sinks may share it.
+//! runtime nor its shutdown. Invariant: what is handed to the thread is written under the lock of standard output, and
+//! whoever flushes has handed over whole records, so that several sinks may share it.
 
 use std::{
     io::{self, ErrorKind},
+    pin::Pin,
     sync::mpsc,
+    task::{Context, Poll, ready},
     thread,
     time::Duration,
 };
 
-use anyhow::{Context as _, anyhow};
-use futures::{FutureExt as _, future::BoxFuture};
+use anyhow::Context as _;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use tokio::sync::oneshot;
+use tokio::{io::AsyncWrite, sync::oneshot};
 
 use super::{
-    Refused, Sink, SinkError,
-    backlog::{Backlog, SPILL, refusals, spill, verdict},
+    backlog::Backlog,
+    writer::{WriterSink, from_writer},
 };
-use crate::{
-    batch::Batch,
-    codec::{Encoder, Format},
-};
+use crate::codec::Format;
 
 /// What `stdout:` of a sink takes.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -37,22 +35,21 @@ const NAP: Duration = Duration::from_millis(5);
 /// Bytes for the writing thread, and where it says what came of them. The thread ends when the sender is dropped.
 type Job = (Vec<u8>, oneshot::Sender<io::Result<()>>);
 
-/// Standard output.
+/// Standard output, seen from the side that does not wait.
 #[derive(Debug)]
 pub struct Stdout {
-    encoder: Encoder,
-    /// Encoded and not yet handed to the thread.
-    waiting: Vec<u8>,
     jobs: mpsc::Sender<Job>,
     /// What the thread has in hand; outlives a dropped future.
     answer: Option<oneshot::Receiver<io::Result<()>>>,
+    /// The thread keeps bytes that it could not write, and has to be told to go on.
+    is_owed: bool,
 }
 
 /// Opens standard output.
 ///
 /// # Errors
 /// When no thread can be started.
-pub fn open(encode: Format) -> anyhow::Result<Stdout> {
+pub fn open(encode: Format) -> anyhow::Result<WriterSink<Stdout>> {
     start(encode, |backlog| {
         let out = io::stdout().lock();
         backlog.drain(usize::MAX, |bytes| Ok(rustix::io::write(&out, bytes)?))
@@ -62,7 +59,7 @@ pub fn open(encode: Format) -> anyhow::Result<Stdout> {
 fn start(
     encode: Format,
     mut drain: impl FnMut(&mut Backlog) -> io::Result<()> + Send + 'static,
-) -> anyhow::Result<Stdout> {
+) -> anyhow::Result<WriterSink<Stdout>> {
     let (jobs, inbox) = mpsc::channel::<Job>();
     let work = move || {
         let mut backlog = Backlog::default();
@@ -79,52 +76,52 @@ fn start(
         }
     };
     thread::Builder::new().name("stdout".to_owned()).spawn(work).context("start the thread of standard output")?;
-    Ok(Stdout { encoder: Encoder::new(encode), waiting: Vec::new(), jobs, answer: None })
+    Ok(from_writer(Stdout { jobs, answer: None, is_owed: false }, encode))
 }
 
 impl Stdout {
-    /// Waits for what the thread has in hand.
-    async fn settle(&mut self) -> Result<(), SinkError> {
-        let Some(answer) = &mut self.answer else { return Ok(()) };
-        let outcome = answer.await;
-        self.answer = None;
-        match outcome {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(error)) if error.kind() == ErrorKind::BrokenPipe => {
-                Err(SinkError::Never(anyhow!("standard output was closed")))
-            }
-            Ok(Err(error)) => Err(verdict(error, "write to standard output")),
-            Err(_) => Err(SinkError::Never(anyhow!("the thread of standard output is gone"))),
-        }
+    fn hand_over(&mut self, bytes: Vec<u8>) -> io::Result<()> {
+        let (answer, receiver) = oneshot::channel();
+        self.jobs.send((bytes, answer)).map_err(|_| gone())?;
+        self.answer = Some(receiver);
+        Ok(())
     }
 
-    async fn write_out(&mut self) -> Result<(), SinkError> {
-        // An error of an abandoned call comes again, because the thread keeps what it could not write.
-        if self.answer.is_some() {
-            self.settle().await?;
-        }
-        let (answer, receiver) = oneshot::channel();
-        self.jobs
-            .send((std::mem::take(&mut self.waiting), answer))
-            .map_err(|_| SinkError::Never(anyhow!("the thread of standard output is gone")))?;
-        self.answer = Some(receiver);
-        self.settle().await
+    /// Waits for what the thread has in hand. The error of an abandoned wait comes again, for the thread keeps what it
+    /// could not write.
+    fn settle(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Some(answer) = &mut self.answer else { return Poll::Ready(Ok(())) };
+        let outcome = ready!(Pin::new(answer).poll(context));
+        self.answer = None;
+        let outcome = outcome.unwrap_or_else(|_| Err(gone()));
+        self.is_owed = outcome.is_err();
+        Poll::Ready(outcome.map_err(|error| match error.kind() {
+            ErrorKind::BrokenPipe => io::Error::new(ErrorKind::BrokenPipe, "standard output was closed"),
+            _ => error,
+        }))
     }
 }
 
-impl Sink for Stdout {
-    fn write<'a>(&'a mut self, batch: &'a Batch) -> BoxFuture<'a, Result<Vec<Refused>, SinkError>> {
-        async move {
-            let mut refused = Vec::new();
-            self.encoder.encode(batch, 0..batch.len(), &mut self.waiting, &mut refused);
-            let refused = refusals(refused);
-            if self.waiting.len() < SPILL { Ok(refused) } else { spill(self, refused).await }
-        }
-        .boxed()
+fn gone() -> io::Error {
+    io::Error::other("the thread of standard output is gone")
+}
+
+impl AsyncWrite for Stdout {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        ready!(self.settle(context))?;
+        self.hand_over(bytes.to_vec())?;
+        Poll::Ready(Ok(bytes.len()))
     }
 
-    fn flush(&mut self) -> BoxFuture<'_, Result<(), SinkError>> {
-        self.write_out().boxed()
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.answer.is_none() && self.is_owed {
+            self.hand_over(Vec::new())?;
+        }
+        self.settle(context)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll_flush(context)
     }
 }
 
@@ -132,15 +129,21 @@ impl Sink for Stdout {
 mod tests {
     use std::sync::{Arc, Mutex};
 
+    use super::super::{Sink as _, SinkError, backlog::SPILL};
     use super::*;
-    use crate::batch::Column;
+    use crate::{
+        batch::{Batch, Column},
+        sink::tests::write,
+    };
 
     fn lines(items: &[&str]) -> Batch {
         Batch::of_values(items.iter().collect())
     }
 
     /// A standard output that does what it is told, one answer a call, and remembers what it took.
-    fn over(mut answer: impl FnMut(&[u8]) -> io::Result<usize> + Send + 'static) -> (Stdout, Arc<Mutex<Vec<u8>>>) {
+    fn over(
+        mut answer: impl FnMut(&[u8]) -> io::Result<usize> + Send + 'static,
+    ) -> (WriterSink<Stdout>, Arc<Mutex<Vec<u8>>>) {
         let taken = Arc::new(Mutex::new(Vec::new()));
         let keep = taken.clone();
         let sink = start(Format::Lines, move |backlog| {
@@ -156,7 +159,7 @@ mod tests {
     #[tokio::test]
     async fn lines_come_out_at_a_flush_and_not_before() {
         let (mut sink, taken) = over(|bytes| Ok(bytes.len()));
-        sink.write(&lines(&["a", "b"])).await.unwrap();
+        write(&mut sink, &lines(&["a", "b"])).await.unwrap();
         assert_eq!(taken.lock().unwrap().len(), 0);
         sink.flush().await.unwrap();
         assert_eq!(*taken.lock().unwrap(), b"a\nb\n");
@@ -165,16 +168,18 @@ mod tests {
     #[tokio::test]
     async fn more_than_a_spill_comes_out_without_a_flush() {
         let (mut sink, taken) = over(|bytes| Ok(bytes.len()));
-        sink.write(&Batch::of_values(Column::repeat(&[b'x'; 1023], SPILL / 1024))).await.unwrap();
+        write(&mut sink, &Batch::of_values(Column::repeat(&[b'x'; 1023], SPILL / 1024))).await.unwrap();
         assert_eq!(taken.lock().unwrap().len(), SPILL);
     }
 
     #[tokio::test]
     async fn a_closed_reader_ends_the_sink_for_good() {
         let (mut sink, _) = over(|_| Err(ErrorKind::BrokenPipe.into()));
-        sink.write(&lines(&["a"])).await.unwrap();
+        write(&mut sink, &lines(&["a"])).await.unwrap();
         let error = sink.flush().await.unwrap_err();
-        assert!(matches!(&error, SinkError::Never(error) if error.to_string() == "standard output was closed"));
+        assert!(
+            matches!(&error, SinkError::Never(error) if error.root_cause().to_string() == "standard output was closed")
+        );
     }
 
     #[tokio::test]
@@ -189,10 +194,10 @@ mod tests {
                 _ => Ok(bytes.len()),
             }
         });
-        sink.write(&lines(&["hello", "world"])).await.unwrap();
+        write(&mut sink, &lines(&["hello", "world"])).await.unwrap();
         assert!(matches!(sink.flush().await, Err(SinkError::Later(_))));
         sink.flush().await.unwrap();
-        sink.write(&lines(&["again"])).await.unwrap();
+        write(&mut sink, &lines(&["again"])).await.unwrap();
         assert!(matches!(sink.flush().await, Err(SinkError::Later(_))));
         sink.flush().await.unwrap();
         assert_eq!(*taken.lock().unwrap(), b"hello\nworld\nagain\n");
@@ -205,10 +210,10 @@ mod tests {
             let _ = wait.recv();
             Ok(bytes.len())
         });
-        sink.write(&lines(&["a"])).await.unwrap();
+        write(&mut sink, &lines(&["a"])).await.unwrap();
         // The runtime has this one thread, and polls on while the other one is stuck.
         assert!(futures::poll!(sink.flush()).is_pending());
-        sink.write(&lines(&["b"])).await.unwrap();
+        write(&mut sink, &lines(&["b"])).await.unwrap();
         assert!(futures::poll!(sink.flush()).is_pending());
         drop(go);
         sink.flush().await.unwrap();

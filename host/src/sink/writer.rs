@@ -1,15 +1,15 @@
-//! Any async writer as a sink, for programs that embed the library.
+//! Any async writer as a sink: standard output, and what programs that embed the library bring.
 //!
 //! Owns how a batch that could not be written is offered again. It must not know what the writer does.
 
-use std::{collections::VecDeque, fmt, pin::Pin};
+use std::{collections::VecDeque, fmt, io::ErrorKind, pin::Pin};
 
 use futures::{FutureExt as _, future::BoxFuture};
 use tokio::io::{AsyncWrite, AsyncWriteExt as _};
 
 use super::{
     Refused, Sink, SinkError,
-    backlog::{Backlog, SPILL, refusals, spill, verdict},
+    backlog::{Backlog, SPILL, refusals, verdict},
 };
 use crate::{
     batch::Batch,
@@ -62,9 +62,9 @@ where
     F: FnMut(Batch) -> Fut + Send,
     Fut: Future<Output = Result<(), SinkError>> + Send,
 {
-    fn write<'a>(&'a mut self, batch: &'a Batch) -> BoxFuture<'a, Result<Vec<Refused>, SinkError>> {
+    fn write<'a>(&'a mut self, batch: &'a Batch, _: &'a mut Vec<Refused>) -> BoxFuture<'a, Result<(), SinkError>> {
         self.waiting.push_back(batch.clone());
-        async { self.work().await.map(|()| Vec::new()) }.boxed()
+        self.work().boxed()
     }
 
     fn flush(&mut self) -> BoxFuture<'_, Result<(), SinkError>> {
@@ -87,11 +87,13 @@ pub fn from_writer<W: AsyncWrite + Unpin + Send>(writer: W, encode: Format) -> W
 
 impl<W: AsyncWrite + Unpin + Send> WriterSink<W> {
     async fn write_out(&mut self) -> Result<(), SinkError> {
-        let failed = |error| verdict(error, "write to the writer");
+        let failed = |error| verdict(error, "write");
         while !self.backlog.front().is_empty() {
-            match self.writer.write(self.backlog.front()).await.map_err(failed)? {
-                0 => return Err(failed(std::io::ErrorKind::WriteZero.into())),
-                taken => self.backlog.advance(taken),
+            match self.writer.write(self.backlog.front()).await {
+                Ok(0) => return Err(failed(ErrorKind::WriteZero.into())),
+                Ok(taken) => self.backlog.advance(taken),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(failed(error)),
             }
         }
         self.writer.flush().await.map_err(failed)
@@ -99,12 +101,16 @@ impl<W: AsyncWrite + Unpin + Send> WriterSink<W> {
 }
 
 impl<W: AsyncWrite + Unpin + Send> Sink for WriterSink<W> {
-    fn write<'a>(&'a mut self, batch: &'a Batch) -> BoxFuture<'a, Result<Vec<Refused>, SinkError>> {
+    fn write<'a>(
+        &'a mut self,
+        batch: &'a Batch,
+        refused: &'a mut Vec<Refused>,
+    ) -> BoxFuture<'a, Result<(), SinkError>> {
         async move {
-            let mut refused = Vec::new();
-            self.encoder.encode(batch, 0..batch.len(), self.backlog.tail(), &mut refused);
-            let refused = refusals(refused);
-            if self.backlog.len() < SPILL { Ok(refused) } else { spill(self, refused).await }
+            let mut unfit = Vec::new();
+            self.encoder.encode(batch, 0..batch.len(), self.backlog.tail(), &mut unfit);
+            refused.extend(refusals(unfit));
+            if self.backlog.len() < SPILL { Ok(()) } else { self.write_out().await }
         }
         .boxed()
     }
@@ -123,6 +129,7 @@ mod tests {
     use tokio::io::{AsyncReadExt as _, duplex};
 
     use super::*;
+    use crate::sink::tests::write;
 
     fn lines(items: &[&str]) -> Batch {
         Batch::of_values(items.iter().collect())
@@ -141,10 +148,10 @@ mod tests {
             }
             async move { if later { Err(SinkError::Later(anyhow!("busy"))) } else { Ok(()) } }
         });
-        sink.write(&lines(&["a"])).await.unwrap();
-        assert!(matches!(sink.write(&lines(&["b"])).await, Err(SinkError::Later(_))));
+        write(&mut sink, &lines(&["a"])).await.unwrap();
+        assert!(matches!(write(&mut sink, &lines(&["b"])).await, Err(SinkError::Later(_))));
         sink.flush().await.unwrap();
-        sink.write(&lines(&["c"])).await.unwrap();
+        write(&mut sink, &lines(&["c"])).await.unwrap();
         assert_eq!(*seen.lock().unwrap(), [b"a", b"b", b"c"]);
     }
 
@@ -159,7 +166,7 @@ mod tests {
             async move { wait.wait_for(|go| *go).await.map(|_| ()).map_err(|error| SinkError::Never(error.into())) }
         });
         let batch = lines(&["a"]);
-        assert!(futures::poll!(sink.write(&batch)).is_pending());
+        assert!(futures::poll!(sink.write(&batch, &mut Vec::new())).is_pending());
         go.send(true).unwrap();
         sink.flush().await.unwrap();
         assert_eq!(*started.lock().unwrap(), 1);
@@ -169,7 +176,7 @@ mod tests {
     async fn bytes_reach_the_writer_once_though_a_slow_reader_had_the_flush_dropped() {
         let (near, mut far) = duplex(4);
         let mut sink = from_writer(near, Format::Lines);
-        sink.write(&lines(&["hello", "world"])).await.unwrap();
+        write(&mut sink, &lines(&["hello", "world"])).await.unwrap();
         assert!(futures::poll!(sink.flush()).is_pending());
         let mut read = vec![0; 12];
         let (flushed, got) = tokio::join!(sink.flush(), far.read_exact(&mut read));

@@ -179,6 +179,7 @@ pub async fn open(
     listener.set_nonblocking(true)?;
     let listener = tokio::net::TcpListener::from_std(listener)?;
     let address = listener.local_addr()?;
+    tracing::info!(source = name, %address, "listening");
     let (offer, offers) = mpsc::channel(limits.connections.max(1));
     let draining = Arc::new(AtomicBool::new(false));
     let closing = CancellationToken::new();

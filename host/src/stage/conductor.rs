@@ -103,6 +103,18 @@ enum Next {
     Done(Box<Done>),
 }
 
+/// What follows a turn's outputs downstream.
+enum Behind {
+    Control(Control),
+    /// A barrier, with where the stage stood when it was taken in: by the time it leaves, others of several workers may
+    /// be busy with what stands behind it.
+    Barrier {
+        epoch: Epoch,
+        watermark: i64,
+        received: Vec<u64>,
+    },
+}
+
 impl Conductor {
     /// Works until all inputs are over. Blocks the thread.
     ///
@@ -133,7 +145,7 @@ impl Conductor {
         Ok(())
     }
 
-    fn begin(&mut self, taken: Taken, turns: &mut Turns<Control>) -> Result<(), Failure> {
+    fn begin(&mut self, taken: Taken, turns: &mut Turns<Behind>) -> Result<(), Failure> {
         match taken {
             Taken::Batch(input, batch) => {
                 if let Some(count) = self.received.get_mut(input) {
@@ -142,15 +154,18 @@ impl Conductor {
                 self.begin_batch(input, batch, turns)
             }
             Taken::Mark(mark @ (Mark::At(time) | Mark::Idle(time))) => {
-                self.begin_all(|| Work::Advance(time), Control::Mark(mark), turns)
+                self.begin_all(|| Work::Advance(time), Behind::Control(Control::Mark(mark)), turns)
             }
-            Taken::Barrier(epoch) => self.begin_all(|| Work::Barrier, Control::Barrier(epoch), turns),
-            Taken::Close => self.begin_all(|| Work::Close, Control::Close, turns),
+            Taken::Barrier(epoch) => {
+                let (watermark, received) = (self.intake.watermark(), self.received.clone());
+                self.begin_all(|| Work::Barrier, Behind::Barrier { epoch, watermark, received }, turns)
+            }
+            Taken::Close => self.begin_all(|| Work::Close, Behind::Control(Control::Close), turns),
             Taken::Over => Ok(()),
         }
     }
 
-    fn begin_batch(&mut self, input: usize, batch: Batch, turns: &mut Turns<Control>) -> Result<(), Failure> {
+    fn begin_batch(&mut self, input: usize, batch: Batch, turns: &mut Turns<Behind>) -> Result<(), Failure> {
         match &mut self.crew {
             Crew::Alone(worker) => {
                 let outcome = worker.work(Work::Batch(input, batch))?;
@@ -185,24 +200,17 @@ impl Conductor {
     }
 
     /// Work for every worker. Filters and maps need a barrier or a mark only as a place in the order.
-    fn begin_all(
-        &mut self,
-        work: impl Fn() -> Work,
-        control: Control,
-        turns: &mut Turns<Control>,
-    ) -> Result<(), Failure> {
+    fn begin_all(&mut self, work: impl Fn() -> Work, behind: Behind, turns: &mut Turns<Behind>) -> Result<(), Failure> {
         match &mut self.crew {
             Crew::Alone(worker) => {
                 let outcome = worker.work(work())?;
-                turns.begin([0], Some(control));
-                turns.done(
-                    0,
-                    outcome,
-                    if matches!(control, Control::Barrier(_)) { worker.take_changes() } else { Vec::new() },
-                );
+                let is_barrier = matches!(behind, Behind::Barrier { .. });
+                let changes = if is_barrier { worker.take_changes() } else { Vec::new() };
+                turns.begin([0], Some(behind));
+                turns.done(0, outcome, changes);
             }
             Crew::Many { tasks, .. } => {
-                turns.begin(0..tasks.len(), Some(control));
+                turns.begin(0..tasks.len(), Some(behind));
                 for worker in tasks {
                     worker.send_blocking(Task(work()))?;
                 }
@@ -211,7 +219,7 @@ impl Conductor {
         Ok(())
     }
 
-    fn emit(&mut self, turn: Turn<Control>) -> Result<(), Failure> {
+    fn emit(&mut self, turn: Turn<Behind>) -> Result<(), Failure> {
         let since = Instant::now();
         for output in &turn.outcome.outputs {
             self.outlet.send_blocking(output.port, &output.batch)?;
@@ -219,18 +227,15 @@ impl Conductor {
         self.spec.meter.blocked(since.elapsed().as_nanos() as u64);
         self.spec.meter.count(&turn.outcome.tally);
         self.tally.add(&turn.outcome.tally);
-        let Some(control) = turn.control else { return Ok(()) };
-        if let Control::Barrier(epoch) = control {
-            (self.report)(Handed {
-                epoch,
-                changes: turn.changes,
-                tally: self.tally,
-                watermark: self.intake.watermark(),
-                received: self.received.clone(),
-                sent: self.outlet.sent(),
-            })?;
+        match turn.control {
+            None => Ok(()),
+            Some(Behind::Control(control)) => Ok(self.outlet.control(control)?),
+            Some(Behind::Barrier { epoch, watermark, received }) => {
+                let (changes, tally, sent) = (turn.changes, self.tally, self.outlet.sent());
+                (self.report)(Handed { epoch, changes, tally, watermark, received, sent })?;
+                Ok(self.outlet.control(Control::Barrier(epoch))?)
+            }
         }
-        Ok(self.outlet.control(control)?)
     }
 }
 

@@ -13,8 +13,8 @@ use super::worker::Maker;
 use crate::{
     batch::{Batch, Column, ColumnBuilder},
     plugin::{
-        Accumulated, Effects, Fault, FaultKind, Finished, Groups, Instance, Mapped, Occasion, Produced, Refusals,
-        Selection, Usage,
+        Accumulated, Effects, Fault, FaultKind, Finished, Groups, Instance, Interrupt, Mapped, Occasion, Produced,
+        Refusals, Selection, Usage,
     },
 };
 
@@ -25,7 +25,7 @@ pub(crate) struct Fake {
 }
 
 impl Maker for Fake {
-    fn make(&self) -> Result<Box<dyn Instance>, Box<Fault>> {
+    fn make(&self, _: &Interrupt) -> Result<Box<dyn Instance>, Box<Fault>> {
         Ok(Box::new(self.clone()))
     }
 }

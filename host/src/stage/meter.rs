@@ -87,16 +87,7 @@ pub struct Reading {
 impl Meter {
     /// Counts what became of records.
     pub fn count(&self, tally: &Tally) {
-        for (counter, by) in [
-            (&self.received, tally.received),
-            (&self.passed, tally.passed),
-            (&self.filtered, tally.filtered),
-            (&self.absorbed, tally.absorbed),
-            (&self.late, tally.late),
-            (&self.refused, tally.refused),
-            (&self.produced, tally.produced),
-            (&self.lost, tally.lost),
-        ] {
+        for (counter, by) in self.beside(tally) {
             if by > 0 {
                 counter.fetch_add(by, Relaxed);
             }
@@ -105,7 +96,14 @@ impl Meter {
 
     /// Sets the counts, after a restart from a commit.
     pub fn reset(&self, tally: &Tally) {
-        for (counter, to) in [
+        for (counter, to) in self.beside(tally) {
+            counter.store(to, Relaxed);
+        }
+    }
+
+    /// The counters of records, each beside its number in `tally`.
+    fn beside(&self, tally: &Tally) -> [(&AtomicU64, u64); 8] {
+        [
             (&self.received, tally.received),
             (&self.passed, tally.passed),
             (&self.filtered, tally.filtered),
@@ -114,9 +112,7 @@ impl Meter {
             (&self.refused, tally.refused),
             (&self.produced, tally.produced),
             (&self.lost, tally.lost),
-        ] {
-            counter.store(to, Relaxed);
-        }
+        ]
     }
 
     /// Notes what calls have cost since the last note.

@@ -88,16 +88,21 @@ impl Outcome {
         }
         ports.sort_unstable();
         for port in ports {
-            let (batches, ranks): (Vec<_>, Vec<_>) = outputs
-                .iter()
-                .filter(|output| output.port == port)
-                .map(|o| (o.batch.clone(), o.ranks.as_slice()))
-                .unzip();
-            let ranks = ranks.concat();
+            let (mut batches, mut ranks) = (Vec::new(), Vec::new());
+            for output in outputs.iter_mut().filter(|output| output.port == port) {
+                batches.push(output.batch.clone());
+                ranks.append(&mut output.ranks);
+            }
             let all = Batch::concat(&batches);
-            let mut order: Vec<u32> = (0..all.len() as u32).collect();
-            order.sort_by(|a, b| ranks.get(*a as usize).cmp(&ranks.get(*b as usize)));
-            whole.put(port, all.gather(&order));
+            if ranks.len() < all.len() {
+                whole.put(port, all);
+                continue;
+            }
+            // What is merged here may have to be merged once more, with what other workers made: ranks stay.
+            let mut order: Vec<(Rank, u32)> = ranks.into_iter().zip(0..).collect();
+            order.sort_unstable();
+            let (ranks, rows): (Vec<Rank>, Vec<u32>) = order.into_iter().unzip();
+            whole.put_ranked(port, all.gather(&rows), ranks);
         }
         whole
     }
@@ -119,5 +124,6 @@ mod tests {
         let whole = Outcome::merge(vec![output(&[0, 3, 3, 5]), output(&[1, 2, 4])]);
         let values: Vec<&[u8]> = whole.outputs[0].batch.values().iter().collect();
         assert_eq!(values, [b"0", b"1", b"2", b"3", b"3", b"4", b"5"]);
+        assert_eq!(whole.outputs[0].ranks, [0, 1, 2, 3, 3, 4, 5].map(Rank::Row), "it may be merged again");
     }
 }

@@ -10,6 +10,7 @@ use super::{
     aggregate::{Aggregate, RefusedGroups, Rules},
     assemble::{assemble, others},
     failure::{Failure, Report, Shown, Stop},
+    lane::Gone,
     meter::Meter,
     outcome::{Outcome, Rank},
     outlet::Port,
@@ -19,17 +20,17 @@ use super::{
 use crate::{
     batch::{Batch, Column, ColumnBuilder, push_header},
     config::OnError,
-    plugin::{Effects, Fault, Instance, Kind, Level, Refusals, Usage},
+    plugin::{Effects, Fault, FaultKind, Instance, Interrupt, Kind, Level, Refusals, Usage},
     time::{END, Window},
 };
 
 /// Makes instances of a stage's plugin.
 pub trait Maker: Send + Sync {
-    /// A fresh, configured instance.
+    /// A fresh, configured instance whose calls end once `interrupt` is raised.
     ///
     /// # Errors
     /// A fault of kind `InstantiateFailed`.
-    fn make(&self) -> Result<Box<dyn Instance>, Box<Fault>>;
+    fn make(&self, interrupt: &Interrupt) -> Result<Box<dyn Instance>, Box<Fault>>;
 }
 
 /// What all workers of a stage know.
@@ -52,6 +53,8 @@ pub struct Spec {
     pub rules: Option<Rules>,
     /// Where instances come from.
     pub maker: Arc<dyn Maker>,
+    /// What ends their calls when the pipeline is taken down.
+    pub interrupt: Interrupt,
     /// What the stage shows of itself.
     pub meter: Arc<Meter>,
 }
@@ -116,7 +119,7 @@ impl Worker {
         groups: &SavedGroups,
         is_mine: impl Fn(&[u8]) -> bool,
     ) -> Result<Self, Failure> {
-        let instance = spec.maker.make().map_err(|fault| report(&spec, *fault, None))?;
+        let instance = spec.maker.make(&spec.interrupt).map_err(|fault| report(&spec, *fault, None))?;
         let aggregate = spec
             .rules
             .clone()
@@ -286,6 +289,10 @@ fn rows(at: &[u32]) -> Vec<Rank> {
 }
 
 fn report(spec: &Spec, fault: Fault, batch: Option<&Batch>) -> Failure {
+    if fault.kind == FaultKind::Interrupted {
+        // Whoever takes the pipeline down tells why.
+        return Gone.into();
+    }
     Failure::Fault(Box::new(Report::new(&spec.stage, &spec.plugin, &spec.digest, fault, batch)))
 }
 

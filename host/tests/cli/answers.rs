@@ -98,6 +98,54 @@ fn a_folder_that_cannot_be_written_is_a_fault_of_the_environment() {
     folder.run(&["run", "good.yaml", "--cache", "open"]).exits(3).complains("TG406");
 }
 
+/// Row 20, as somebody who owns nothing here: root becomes nobody, anybody else takes their own right away.
+#[test]
+fn a_user_who_may_not_write_is_told_where_before_anything_starts() {
+    use std::os::unix::{
+        fs::{PermissionsExt, chown},
+        process::CommandExt,
+    };
+    const NOBODY: u32 = 65534;
+    let folder = with_input();
+    folder.write("file.yaml", straight("file", "file: { path: out.ndjson }"));
+    let mode = |name: &str, mode| {
+        std::fs::set_permissions(folder.path(name), std::fs::Permissions::from_mode(mode)).unwrap();
+    };
+    std::fs::create_dir(folder.path("own")).unwrap();
+    let is_root = rustix::process::geteuid().is_root();
+    // Where the binary lies, others may not be let in.
+    std::fs::copy(env!("CARGO_BIN_EXE_tidegate"), folder.path("tidegate")).unwrap();
+    if is_root {
+        chown(folder.path("own"), Some(NOBODY), Some(NOBODY)).unwrap();
+    }
+    mode("own", 0o700);
+    mode("", 0o555);
+    let run = |args: &[&str]| {
+        let mut command = std::process::Command::new(folder.path("tidegate"));
+        command.arg("run").args(args).current_dir(folder.path("")).env("HOME", folder.path("own"));
+        command.env_remove("XDG_CACHE_HOME").stdin(std::process::Stdio::null());
+        if is_root {
+            command.uid(NOBODY).gid(NOBODY);
+        }
+        let output = command.output().unwrap();
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    };
+    let [cache, socket] = [["--cache", "own/cache"], ["--socket", "own/tidegate.sock"]];
+    for (args, named) in [
+        (["good.yaml", cache[0], cache[1]].as_slice(), ".tidegate"),
+        (&["good.yaml", socket[0], socket[1], "--cache", "cache"], "cache"),
+        (&["file.yaml", cache[0], cache[1], socket[0], socket[1]], "out.ndjson"),
+    ] {
+        let (code, said) = run(args);
+        assert_eq!(code, Some(3), "{args:?}: {said}");
+        assert!(said.contains(named) && said.contains("Permission denied"), "{args:?}: {said}");
+    }
+    // With places of their own they get on.
+    let (code, said) = run(&["good.yaml", cache[0], cache[1], socket[0], socket[1]]);
+    assert_eq!(code, Some(0), "{said}");
+    mode("", 0o755);
+}
+
 #[test]
 fn a_port_that_somebody_has_is_named_with_a_cure() {
     let folder = with_input();

@@ -2,6 +2,7 @@
 
 mod answers;
 mod author;
+mod clients;
 mod folder;
 mod interface;
 mod plugins;

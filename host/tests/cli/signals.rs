@@ -88,6 +88,26 @@ fn a_sink_that_hangs_makes_the_drain_end_at_its_deadline_with_5() {
     assert!(asked.elapsed() < Duration::from_millis(300 + 1000), "{:?}", asked.elapsed());
 }
 
+/// Row 9, of a plugin that does not come back: it is interrupted.
+#[test]
+fn a_plugin_that_does_not_come_back_is_interrupted_at_the_deadline() {
+    let folder = Folder::new();
+    folder.write("spin.wasm", crate::folder::guest("filter", "spin")).write("input.ndjson", "{}\n");
+    let limits = "{}, limits: { time: 1h, fuel: 1_000_000_000_000_000/record + 1/byte }";
+    folder.write("p.yaml", crate::folder::through("filter", "spin.wasm", limits));
+    let mut host = folder.start(&["run", "p.yaml", "--drain-deadline", "300ms", "--json"]);
+    host.until_running();
+    while !folder.run(&["status", "--json"]).exits(0).out.contains("\"received\":1,") {}
+    host.signal(Signal::TERM);
+    let asked = Instant::now();
+    let said = host.end().exits(5);
+    assert!(asked.elapsed() < Duration::from_millis(300 + 1000), "{:?}", asked.elapsed());
+    // It has ended in order, and tells what it has not done; nobody calls it a fault.
+    let pipeline = &said.json()["result"]["pipelines"][0];
+    assert_eq!((&pipeline["ending"], &pipeline["ledger"]["uncommitted"]), (&"deadline_passed".into(), &1.into()));
+    assert_eq!(said.json()["error"]["code"], "TG503");
+}
+
 /// Row 10.
 #[test]
 fn a_second_signal_ends_the_process_at_once_with_the_code_of_that_signal() {

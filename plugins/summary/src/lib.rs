@@ -112,6 +112,8 @@ impl Aggregate for Summary {
         }
         for quantile in &config.quantiles {
             let value = summary.sketch.as_ref().and_then(|sketch| sketch.quantile(quantile.0).ok().flatten());
+            // The sketch answers with the middle of a bucket, which may lie beyond every number that was seen.
+            let value = value.map(|value| value.max(summary.min).min(summary.max));
             result[quantile.name()] = json!(value);
         }
         out.json(&result)?;

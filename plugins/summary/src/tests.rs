@@ -38,6 +38,20 @@ fn quantiles_are_within_a_hundredth_of_the_true_ones() {
 }
 
 #[test]
+fn no_quantile_lies_beyond_the_smallest_or_the_largest_number() {
+    let all = json!({ "field": "/ms", "quantiles": [0, 0.01, 0.5, 0.99, 1] });
+    for numbers in [&[7.0][..], &[0.0; 3], &[-5.0, -5.0], &[1.0, 1.01, 1.02], &[-3.0, 0.0, 1e9]] {
+        let mut groups = testing::Groups::<Summary>::new(all.clone());
+        groups.add(numbers.iter().map(|number| latency(*number)));
+        let result = groups.finish(Occasion::Closed).outputs[0].json();
+        for name in ["p0", "p1", "p50", "p99", "p100"] {
+            let (value, min, max) = (&result[name], &result["min"], &result["max"]);
+            assert!(value.as_f64() >= min.as_f64() && value.as_f64() <= max.as_f64(), "{name} of {numbers:?}: {value}");
+        }
+    }
+}
+
+#[test]
 fn other_batches_and_a_merge_come_to_the_same() {
     let all: Vec<_> = (1..=100).map(|ms| latency(f64::from(ms * ms % 37))).collect();
     let mut whole = testing::Groups::<Summary>::new(config());

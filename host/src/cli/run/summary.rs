@@ -28,6 +28,8 @@ struct Ledger {
     balanced: bool,
     /// Its last epoch.
     epoch: u64,
+    /// Records read after it, which are given up.
+    uncommitted: u64,
     edges: Vec<EdgeCount>,
     imbalances: Vec<Imbalance>,
 }
@@ -118,7 +120,9 @@ fn account(graph: &Graph, ended: &Ended) -> Ledger {
         let name = if port.is_empty() { name } else { name.replacen(" →", &format!(".{port} →"), 1) };
         Some(EdgeCount { name, sent, received })
     });
-    Ledger { balanced: imbalances.is_empty(), epoch: ended.committed.epoch.0, edges: edges.collect(), imbalances }
+    let (balanced, epoch) = (imbalances.is_empty(), ended.committed.epoch.0);
+    let uncommitted = ended.board.uncommitted(&ended.committed);
+    Ledger { balanced, epoch, uncommitted, edges: edges.collect(), imbalances }
 }
 
 fn shown(told: &Told) -> String {
@@ -155,6 +159,10 @@ fn ledger_shown(ledger: &Ledger, out: &mut String) {
     let aligns = [Align::Left, Align::Right, Align::Left, Align::Right, Align::Left];
     out.push_str(&format!("  ledger as of epoch {}\n", ledger.epoch));
     out.push_str(&table::lay_out("    ", &aligns, &rows));
+    if ledger.uncommitted > 0 {
+        let records = usize::try_from(ledger.uncommitted).unwrap_or(usize::MAX);
+        out.push_str(&format!("    {} read and not committed\n", figure::several(records, "record")));
+    }
     for off in &ledger.imbalances {
         let (left, right) = (figure::count(off.left), figure::count(off.right));
         out.push_str(&format!("    {} does not balance: {left} on one side, {right} on the other\n", off.place));

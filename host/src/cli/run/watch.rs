@@ -71,10 +71,9 @@ struct Watch {
 }
 
 /// Waits for the end of every pipeline, or for the second signal.
-pub(super) async fn watch(opened: Opened, terms: Terms) -> Watched {
+pub(super) async fn watch(opened: Opened, terms: Terms, signals: Signals) -> Watched {
     let Opened { running, service, mut drains, all_ended, closing, servers, socket } = opened;
-    let mut interrupt = Caught::new(SignalKind::interrupt());
-    let mut terminate = Caught::new(SignalKind::terminate());
+    let Signals { mut interrupt, mut terminate } = signals;
     let over = terms.duration.map(|duration| Instant::now() + duration);
     let mut ticks = interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
@@ -199,6 +198,19 @@ pub(super) fn word(ending: &Ending) -> &'static str {
         Ending::Stopped(_) => "stopped",
         Ending::Faulted(_) => "faulted",
         Ending::Failed(_) => "failed",
+    }
+}
+
+/// The signals that drain a host.
+pub(super) struct Signals {
+    interrupt: Caught,
+    terminate: Caught,
+}
+
+impl Signals {
+    /// Catches them from now on; those that come before [`watch`] are kept for it.
+    pub(super) fn catch() -> Self {
+        Self { interrupt: Caught::new(SignalKind::interrupt()), terminate: Caught::new(SignalKind::terminate()) }
     }
 }
 

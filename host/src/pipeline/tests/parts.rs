@@ -25,7 +25,7 @@ use crate::{
     sink::{Refused, Sink, SinkError},
     source::{Chunk, Position, Read, Source},
     stage::fake::Fake,
-    unit::{Size, Span},
+    unit::{Rate, Size, Span},
 };
 
 /// The decimal numbers from 0 up to `n`.
@@ -40,29 +40,40 @@ pub(super) struct Numbers {
     at: usize,
     can_seek: bool,
     ends: bool,
+    /// How many reads may still bring something; as many as are asked for, where there is none.
+    allowance: Option<Arc<Semaphore>>,
     is_stopped: Arc<AtomicBool>,
+    pub(super) accepted: Arc<AtomicU64>,
     pub(super) acknowledged: Arc<AtomicU64>,
 }
 
 impl Source for Numbers {
     fn read(&mut self, most: Limit) -> BoxFuture<'_, anyhow::Result<Read>> {
         async move {
+            let is_stopped = self.is_stopped.load(Ordering::SeqCst);
+            if let Some(allowance) = &self.allowance {
+                if is_stopped {
+                    return Ok(Read::End);
+                }
+                allowance.acquire().await.unwrap().forget();
+            }
             let end = self.values.len().min(self.at + most.records);
             if self.at == end {
-                if !self.ends {
-                    while !self.is_stopped.load(Ordering::SeqCst) {
-                        tokio::time::sleep(Duration::from_millis(1)).await;
-                    }
+                if !self.ends && !is_stopped {
+                    // Whoever stops the source drops this future first.
+                    std::future::pending::<()>().await;
                 }
                 return Ok(Read::End);
             }
             let part = &self.values[self.at..end];
-            let times = (self.at..end).map(|at| at as i64).collect();
+            let time = |at: usize| if self.values[at] == "future" { i64::MAX / 2 } else { at as i64 };
+            let times = (self.at..end).map(time).collect();
             let batch = Batch::of_values(part.iter().collect())
                 .with_keys((self.at..end).map(|at| (at % 10).to_string()).collect())
                 .and_then(|batch| batch.with_timestamps(times))
                 .unwrap();
             self.at = end;
+            self.accepted.store(end as u64, Ordering::SeqCst);
             Ok(Read::Chunk(Chunk { batch, ..Chunk::default() }))
         }
         .boxed()
@@ -112,32 +123,47 @@ struct Collect {
     to: Collected,
     gate: Option<Arc<Semaphore>>,
     failing: usize,
+    refuses: Option<char>,
 }
 
 impl Sink for Collect {
-    fn write<'a>(&'a mut self, batch: &'a Batch) -> BoxFuture<'a, Result<Vec<Refused>, SinkError>> {
+    fn write<'a>(
+        &'a mut self,
+        batch: &'a Batch,
+        refused: &'a mut Vec<Refused>,
+    ) -> BoxFuture<'a, Result<(), SinkError>> {
         async move {
             if let Some(gate) = &self.gate {
                 gate.acquire().await.unwrap().forget();
             }
             let mut written = self.to.written.lock().unwrap();
-            let values = batch.values().iter().map(|value| String::from_utf8(value.to_vec()).unwrap());
-            written.entry(self.name.clone()).or_default().extend(values);
-            Ok(Vec::new())
+            let mine = written.entry(self.name.clone()).or_default();
+            for (at, value) in (0..).zip(batch.values().iter()) {
+                let value = String::from_utf8(value.to_vec()).unwrap();
+                match self.refuses {
+                    Some(end) if value.ends_with(end) => refused.push(Refused { at, reason: "its end".to_owned() }),
+                    _ => mine.push(value),
+                }
+            }
+            drop(written);
+            if refused.is_empty() || self.failing == 0 {
+                return Ok(());
+            }
+            self.fail()
         }
         .boxed()
     }
 
     fn flush(&mut self) -> BoxFuture<'_, Result<(), SinkError>> {
-        async move {
-            if self.failing == 0 {
-                return Ok(());
-            }
-            self.failing -= 1;
-            self.to.failures.fetch_add(1, Ordering::SeqCst);
-            Err(SinkError::Later(anyhow::anyhow!("not now")))
-        }
-        .boxed()
+        async move { if self.failing == 0 { Ok(()) } else { self.fail() } }.boxed()
+    }
+}
+
+impl Collect {
+    fn fail(&mut self) -> Result<(), SinkError> {
+        self.failing -= 1;
+        self.to.failures.fetch_add(1, Ordering::SeqCst);
+        Err(SinkError::Later(anyhow::anyhow!("not now")))
     }
 }
 
@@ -145,6 +171,10 @@ impl Sink for Collect {
 pub(super) struct Plan {
     source: Numbers,
     has_silent: bool,
+    silent_ends: bool,
+    rate: Option<Rate>,
+    epoch: Duration,
+    uncommitted: u64,
     stages: Vec<(String, Kind, String, usize)>,
     sinks: Vec<(String, String)>,
     window: Windowing,
@@ -154,6 +184,8 @@ pub(super) struct Plan {
     fake: Fake,
     gate: Mutex<Option<Arc<Semaphore>>>,
     failing: usize,
+    troubled: Option<String>,
+    refuses: Option<char>,
 }
 
 impl Plan {
@@ -164,10 +196,16 @@ impl Plan {
                 at: 0,
                 can_seek: true,
                 ends: true,
+                allowance: None,
+                accepted: Arc::default(),
                 is_stopped: Arc::default(),
                 acknowledged: Arc::default(),
             },
             has_silent: false,
+            silent_ends: false,
+            rate: None,
+            epoch: Duration::from_millis(50),
+            uncommitted: 1 << 20,
             stages: Vec::new(),
             sinks: Vec::new(),
             window: Windowing::None,
@@ -177,6 +215,8 @@ impl Plan {
             fake: Fake::default(),
             gate: Mutex::default(),
             failing: 0,
+            troubled: None,
+            refuses: None,
         }
     }
 
@@ -193,6 +233,12 @@ impl Plan {
     pub(super) fn windows(mut self, millis: u64) -> Self {
         let span = |millis| Span(Duration::from_millis(millis));
         self.window = Windowing::Tumbling { size: span(millis), lateness: span(0), late: crate::config::Late::Drop };
+        self
+    }
+
+    /// Windows of so many records of a key.
+    pub(super) fn counts(mut self, records: u64) -> Self {
+        self.window = Windowing::Count(records);
         self
     }
 
@@ -222,6 +268,29 @@ impl Plan {
         self
     }
 
+    /// A second source, called `silent`, that ends at once.
+    pub(super) fn ended_source(mut self) -> Self {
+        (self.has_silent, self.silent_ends) = (true, true);
+        self
+    }
+
+    /// Most records a second.
+    pub(super) fn rate(mut self, rate: &str) -> Self {
+        self.rate = Some(rate.parse().unwrap());
+        self
+    }
+
+    pub(super) fn epoch(mut self, every: Duration) -> Self {
+        self.epoch = every;
+        self
+    }
+
+    /// Bytes that a source which cannot seek may keep.
+    pub(super) fn uncommitted(mut self, bytes: u64) -> Self {
+        self.uncommitted = bytes;
+        self
+    }
+
     pub(super) fn on_error(mut self, on_error: OnError) -> Self {
         self.on_error = on_error;
         self
@@ -242,6 +311,28 @@ impl Plan {
     pub(super) fn failing(mut self, times: usize) -> Self {
         self.failing = times;
         self
+    }
+
+    /// How many flushes fail.
+    pub(super) fn flushes_that_fail(&self) -> usize {
+        self.failing
+    }
+
+    /// Only this sink is held by the gate, or fails.
+    pub(super) fn only(mut self, sink: &str) -> Self {
+        self.troubled = Some(sink.to_owned());
+        self
+    }
+
+    /// Sinks refuse values that end so.
+    pub(super) fn refusing(mut self, end: char) -> Self {
+        self.refuses = Some(end);
+        self
+    }
+
+    /// The source reads only as often as the semaphore has permits, and nothing once it is told to stop.
+    pub(super) fn allowance(&mut self) -> Arc<Semaphore> {
+        self.source.allowance.insert(Arc::new(Semaphore::new(0))).clone()
     }
 
     pub(super) fn source(&self) -> &Numbers {
@@ -300,7 +391,7 @@ impl Plan {
                 idle: Span(Duration::from_millis(50)),
                 ahead: Span(Duration::from_secs(3600)),
             },
-            rate: None,
+            rate: self.rate,
             max_record: Size(1 << 20),
             ids: false,
         };
@@ -308,10 +399,10 @@ impl Plan {
         let graph = Graph {
             name: "test".to_owned(),
             folder: PathBuf::new(),
-            epoch: Span(Duration::from_millis(50)),
+            epoch: Span(self.epoch),
             batch: Limit { records: self.batch, bytes: 1 << 20 },
             linger: Span(Duration::ZERO),
-            uncommitted: Size(1 << 20),
+            uncommitted: Size(self.uncommitted),
             sources: names.iter().map(|name| source(name)).collect(),
             stages: stages.collect(),
             sinks: self
@@ -328,10 +419,16 @@ impl Plan {
         let collected = Collected::default();
         let gate = self.gate.lock().unwrap().clone();
         let sinks = self.sinks.iter().map(|(name, _)| {
-            Box::new(Collect { name: name.clone(), to: collected.clone(), gate: gate.clone(), failing: self.failing })
-                as Box<dyn Sink>
+            let is_troubled = self.troubled.as_ref().is_none_or(|only| only == name);
+            Box::new(Collect {
+                name: name.clone(),
+                to: collected.clone(),
+                gate: gate.clone().filter(|_| is_troubled),
+                failing: if is_troubled { self.failing } else { 0 },
+                refuses: self.refuses,
+            }) as Box<dyn Sink>
         });
-        let silent = Numbers { values: [].into(), ends: false, ..self.source.clone() };
+        let silent = Numbers { values: [].into(), ends: self.silent_ends, ..self.source.clone() };
         let mut sources: Vec<Box<dyn Source>> = vec![Box::new(self.source.clone())];
         if self.has_silent {
             sources.push(Box::new(silent));

@@ -88,6 +88,21 @@ fn host_functions_survive_whatever_they_are_called_with() {
 }
 
 #[test]
+fn a_panic_in_a_host_function_unwinds_to_the_caller_and_spoils_no_other_instance() {
+    let plugin = plugin("abuse");
+    let fresh = || plugin.instantiate(&Limits::default(), &json!({})).unwrap();
+    let mut neighbour = fresh();
+    for _ in 0..10 {
+        let call = std::panic::AssertUnwindSafe(|| fresh().filter(0, &values(&["j: a counter called panic"])));
+        let panic = std::panic::catch_unwind(call).expect_err("the host panics");
+        let message = panic.downcast_ref::<String>().unwrap();
+        assert!(message.contains("a host function panics"), "{message}");
+        assert_eq!(neighbour.filter(0, &three()).unwrap().keep.len(), 3);
+        assert_eq!(fresh().filter(0, &three()).unwrap().keep.len(), 3);
+    }
+}
+
+#[test]
 fn a_plugin_is_asked_only_for_what_it_is() {
     let fault = filter("keep", &Limits::default()).map(0, &three()).unwrap_err();
     assert_eq!(fault.message, "the plugin is no map");

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use super::super::fault::{Failure, report};
+use super::super::guest::Guest;
 use super::*;
 
 /// Fuel enough that something else has to end the call.
@@ -16,6 +18,7 @@ fn each_misdeed_is_one_kind_of_fault_and_is_named() {
         ("fill", FaultKind::OutOfFuel, "the fuel for the call ran out"),
         ("recurse", FaultKind::Trap, "call stack exhausted"),
         ("hoard", FaultKind::MemoryLimit, "its limit is 67108864"),
+        ("tables", FaultKind::MemoryLimit, "table elements, the limit is 200000"),
         ("exit", FaultKind::Exit, "exit with status 1"),
         ("unreachable", FaultKind::Trap, "`unreachable` instruction executed"),
         ("divide", FaultKind::Trap, "integer divide by zero"),
@@ -29,10 +32,12 @@ fn each_misdeed_is_one_kind_of_fault_and_is_named() {
         ("print", FaultKind::OutOfFuel, "the fuel for the call ran out"),
         ("sleep", FaultKind::Trap, "asked to sleep"),
     ];
+    let mut neighbour = filter("keep", &Limits::default());
     for (name, kind, message) in cases {
         let fault = fault(name, &Limits::default());
         assert_eq!(fault.kind, *kind, "{name}: {}", fault.message);
         assert!(fault.message.contains(message), "{name}: {}", fault.message);
+        assert_eq!(neighbour.filter(0, &three()).unwrap().keep.len(), 3, "beside {name}");
     }
 }
 
@@ -57,6 +62,26 @@ fn the_wall_clock_ends_what_fuel_does_not() {
         let fault = fault(name, &Limits { time: Duration::from_millis(50), ..much_fuel() });
         assert_eq!(fault.kind, FaultKind::Deadline, "{name}: {}", fault.message);
     }
+}
+
+#[test]
+fn an_interrupt_ends_calls_under_way_and_later_ones_and_is_nobodys_fault() {
+    let limits = Limits { time: Duration::from_secs(3600), ..much_fuel() };
+    for name in ["spin", "fill", "print"] {
+        let interrupt = Interrupt::default();
+        let mut instance = filter(name, &limits).under(&interrupt);
+        let call = std::thread::spawn(move || instance.filter(0, &three()).unwrap_err());
+        interrupt.raise();
+        assert_eq!(call.join().unwrap().kind, FaultKind::Interrupted, "{name}");
+    }
+}
+
+#[test]
+fn more_handles_than_are_lent_is_a_fault_of_memory() {
+    let mut guest = Guest::new(&Limits::default());
+    let full = (0..1000).find_map(|_| guest.handles.push(()).err()).expect("handles run out");
+    let fault = report(Failure::Ended(full.into()), &guest, 0);
+    assert_eq!((fault.kind, fault.message.contains("handles")), (FaultKind::MemoryLimit, true));
 }
 
 #[test]

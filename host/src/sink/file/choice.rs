@@ -48,15 +48,15 @@ impl Choice {
         }
     }
 
-    /// Which records go to which path, in the order in which the paths first appear, and which to none.
-    pub(super) fn groups(&mut self, batch: &Batch) -> (Vec<(String, Vec<u32>)>, Vec<Refused>) {
+    /// Which records go to which path, in the order in which the paths first appear; `refused` gets those that go to none.
+    pub(super) fn groups(&mut self, batch: &Batch, refused: &mut Vec<Refused>) -> Vec<(String, Vec<u32>)> {
         if self.since.elapsed() >= HOUR {
             self.seen.clear();
             self.since = Instant::now();
         }
         let columns: Vec<_> = self.names.iter().map(|name| batch.named(&format!("{FIELD}{name}"))).collect();
         let scan = columns.iter().any(Option::is_none);
-        let (mut groups, mut refused) = (Vec::<(String, Vec<u32>)>::new(), Vec::new());
+        let mut groups = Vec::<(String, Vec<u32>)>::new();
         let mut found = HashMap::<String, usize>::new();
         let (mut path, mut fields) = (String::new(), vec![Vec::new(); self.names.len()]);
         for (at, value) in batch.values().iter().enumerate() {
@@ -105,7 +105,7 @@ impl Choice {
                 }
             }
         }
-        (groups, refused)
+        groups
     }
 }
 

@@ -14,7 +14,7 @@ use super::{
     template::{Filling, is_plain},
     *,
 };
-use crate::batch::Column;
+use crate::{batch::Column, sink::tests::write};
 
 fn sink(folder: &TempDir, path: &str, rotate: Option<Rotate>) -> FileSink {
     open(&Config { path: path.to_owned(), rotate }, folder.path(), "out", Format::Lines).unwrap()
@@ -40,7 +40,7 @@ async fn records_are_appended_to_what_is_there_once_flushed() {
     fs::create_dir(folder.path().join("a")).unwrap();
     fs::write(folder.path().join("a/out.log"), "old\n").unwrap();
     let mut sink = sink(&folder, "a/out.log", None);
-    assert_eq!(sink.write(&lines(&["one", "two"])).await.unwrap(), []);
+    assert_eq!(write(&mut sink, &lines(&["one", "two"])).await.unwrap(), []);
     assert_eq!(text(&folder, "a/out.log"), "old\n");
     sink.flush().await.unwrap();
     assert_eq!(text(&folder, "a/out.log"), "old\none\ntwo\n");
@@ -50,9 +50,9 @@ async fn records_are_appended_to_what_is_there_once_flushed() {
 async fn more_than_a_spill_is_written_without_a_flush() {
     let folder = tempdir().unwrap();
     let mut sink = sink(&folder, "new/folder/out.log", None);
-    sink.write(&Batch::of_values(Column::repeat(&[b'x'; 1023], SPILL / 1024 - 1))).await.unwrap();
+    write(&mut sink, &Batch::of_values(Column::repeat(&[b'x'; 1023], SPILL / 1024 - 1))).await.unwrap();
     assert_eq!(text(&folder, "new/folder/out.log").len(), 0);
-    sink.write(&Batch::of_values(Column::repeat(&[b'x'; 1023], 1))).await.unwrap();
+    write(&mut sink, &Batch::of_values(Column::repeat(&[b'x'; 1023], 1))).await.unwrap();
     assert_eq!(text(&folder, "new/folder/out.log").len(), SPILL);
 }
 
@@ -60,18 +60,30 @@ async fn more_than_a_spill_is_written_without_a_flush() {
 async fn a_full_disk_is_waited_out_and_what_was_taken_in_is_kept() {
     let mut sink =
         open(&Config { path: "/dev/full".into(), rotate: None }, Path::new("/"), "out", Format::Lines).unwrap();
-    sink.write(&lines(&["one"])).await.unwrap();
+    write(&mut sink, &lines(&["one"])).await.unwrap();
     for _ in 0..3 {
         let error = sink.flush().await.unwrap_err();
         assert!(matches!(&error, SinkError::Later(_)), "{error}");
         assert!(error.to_string().contains("/dev/full"), "{error}");
     }
     assert!(matches!(
-        sink.write(&Batch::of_values(Column::repeat(&[b'x'; 1023], 256))).await,
+        write(&mut sink, &Batch::of_values(Column::repeat(&[b'x'; 1023], 256))).await,
         Err(SinkError::Later(_))
     ));
     let waiting = sink.files.back().await.unwrap().waiting();
     assert_eq!(waiting, 4 + 256 * 1024);
+}
+
+#[tokio::test]
+async fn what_is_refused_is_told_although_the_disk_is_full() {
+    let config = Config { path: "/dev/full".into(), rotate: None };
+    let mut sink = open(&config, Path::new("/"), "out", Format::Json).unwrap();
+    let mut values = vec![format!("\"{}\"", "x".repeat(1021)); SPILL / 1024];
+    values.insert(7, "no\njson".to_owned());
+    let (batch, mut refused) = (Batch::of_values(values.iter().collect()), Vec::new());
+    assert!(matches!(sink.write(&batch, &mut refused).await, Err(SinkError::Later(_))));
+    assert_eq!(refused.iter().map(|refused| refused.at).collect::<Vec<_>>(), [7]);
+    assert_eq!(sink.files.back().await.unwrap().waiting(), SPILL);
 }
 
 #[test]
@@ -123,7 +135,7 @@ async fn templates_take_key_pointer_and_time_and_keep_the_order_within_a_file() 
     let values = [r#"{"at":{"host":"a"},"n":1}"#, r#"{"at":{"host":"b"},"n":2}"#, r#"{"at":{"host":"a"},"n":3}"#];
     let batch =
         lines(&values).with_keys(Column::repeat(b"k", 3)).unwrap().with_timestamps(vec![0, 86_400_000, 5]).unwrap();
-    assert_eq!(sink.write(&batch).await.unwrap(), []);
+    assert_eq!(write(&mut sink, &batch).await.unwrap(), []);
     sink.flush().await.unwrap();
     assert_eq!(text(&folder, "by/k/a-1970-01-01.log"), format!("{}\n{}\n", values[0], values[2]));
     assert_eq!(text(&folder, "by/k/b-1970-01-02.log"), format!("{}\n", values[1]));
@@ -134,7 +146,7 @@ async fn fields_that_a_plugin_gave_as_columns_are_taken_before_the_value() {
     let folder = tempdir().unwrap();
     let mut sink = sink(&folder, "{/id}.log", None);
     let batch = lines(&["opaque", "bytes"]).with_named("field:/id".into(), ["7", "\"x\""].iter().collect()).unwrap();
-    assert_eq!(sink.write(&batch).await.unwrap(), []);
+    assert_eq!(write(&mut sink, &batch).await.unwrap(), []);
     sink.flush().await.unwrap();
     assert_eq!((text(&folder, "7.log"), text(&folder, "x.log")), ("opaque\n".into(), "bytes\n".into()));
 }
@@ -150,7 +162,7 @@ async fn a_record_whose_path_is_refused_leaves_its_neighbours_alone() {
     let mut sink = sink(&folder, "out/{key}.log", None);
     let batch =
         keyed(&[("a", "1"), ("../outside/x", "2"), ("f", "3"), ("a", "4"), ("", "5"), ("dir", "6"), (".a", "7")]);
-    let refused = sink.write(&batch).await.unwrap();
+    let refused = write(&mut sink, &batch).await.unwrap();
     assert_eq!(refused.iter().map(|refused| refused.at).collect::<Vec<_>>(), [1, 2, 4, 5, 6]);
     assert!(refused.iter().all(|refused| refused.reason.starts_with("confinement: ")), "{refused:?}");
     sink.flush().await.unwrap();
@@ -167,7 +179,7 @@ async fn what_a_record_lacks_is_named() {
         ("{time:%Y}.log", "confinement: the record has no event time"),
         ("{key}", "confinement: `` is no name"),
     ] {
-        let refused = sink(&folder, path, None).write(&lines(&[r#"{"y":[1]}"#])).await.unwrap();
+        let refused = write(&mut sink(&folder, path, None), &lines(&[r#"{"y":[1]}"#])).await.unwrap();
         assert!(refused[0].reason.starts_with(reason), "{refused:?}");
     }
 }
@@ -179,7 +191,7 @@ async fn no_more_than_256_files_are_open_and_no_line_is_lost_by_closing_one() {
     for round in 0..3 {
         let items: Vec<_> = (0..600).map(|i| (format!("k{i}"), format!("{round}"))).collect();
         let items: Vec<_> = items.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
-        assert_eq!(sink.write(&keyed(&items)).await.unwrap(), []);
+        assert_eq!(write(&mut sink, &keyed(&items)).await.unwrap(), []);
         assert!(sink.files.back().await.unwrap().outlets.len() <= MOST_OPEN);
     }
     sink.flush().await.unwrap();
@@ -195,11 +207,14 @@ async fn ten_thousand_paths_an_hour_are_enough() {
     let mut choice = choice::Choice::new(template);
     let keys: Column = (0..10_002).map(|i| format!("k{i}")).collect();
     let batch = Batch::of_values(Column::blank(10_002)).with_keys(keys).unwrap();
-    let (groups, refused) = choice.groups(&batch);
+    let mut refused = Vec::new();
+    let groups = choice.groups(&batch, &mut refused);
     assert_eq!((groups.len(), refused.len()), (10_000, 2));
     assert!(refused[0].reason.starts_with("confinement: more than 10000 different paths"), "{refused:?}");
     // The paths of this hour are still open to further records.
-    assert!(choice.groups(&batch.slice(0, 10)).1.is_empty());
+    refused.clear();
+    choice.groups(&batch.slice(0, 10), &mut refused);
+    assert_eq!(refused, []);
     drop(folder);
 }
 
@@ -209,8 +224,8 @@ async fn a_full_file_is_put_aside_between_two_records() {
     let rotate = Some(Rotate { bytes: Some(Size(10)), every: None });
     fs::write(folder.path().join("out.log.7"), "older\n").unwrap();
     let mut sink = sink(&folder, "out.log", rotate);
-    sink.write(&lines(&["1234", "5678", "abcd", "longer than a file", "e"])).await.unwrap();
-    sink.write(&lines(&["f", "g"])).await.unwrap();
+    write(&mut sink, &lines(&["1234", "5678", "abcd", "longer than a file", "e"])).await.unwrap();
+    write(&mut sink, &lines(&["f", "g"])).await.unwrap();
     sink.flush().await.unwrap();
     assert_eq!(text(&folder, "out.log.8"), "1234\n5678\n");
     assert_eq!(text(&folder, "out.log.9"), "abcd\n");
@@ -225,7 +240,7 @@ async fn rotation_by_size_holds_for_each_file_of_a_template_and_after_a_restart(
     let rotate = Some(Rotate { bytes: Some(Size(4)), every: None });
     for round in ["1", "2", "3"] {
         let mut sink = sink(&folder, "d/{key}.log", rotate.clone());
-        sink.write(&keyed(&[("a", round), ("b", round), ("a", round)])).await.unwrap();
+        write(&mut sink, &keyed(&[("a", round), ("b", round), ("a", round)])).await.unwrap();
         sink.flush().await.unwrap();
     }
     assert_eq!(text(&folder, "d/a.log.1"), "1\n1\n");
@@ -240,7 +255,7 @@ async fn an_old_file_is_put_aside_when_the_next_record_comes() {
     let rotate = Some(Rotate { bytes: None, every: Some(Span(std::time::Duration::ZERO)) });
     let mut sink = sink(&folder, "out.log", rotate);
     for record in ["1", "2"] {
-        sink.write(&lines(&[record])).await.unwrap();
+        write(&mut sink, &lines(&[record])).await.unwrap();
         sink.flush().await.unwrap();
     }
     sink.flush().await.unwrap();
@@ -255,7 +270,7 @@ async fn every_csv_file_begins_with_its_header_and_has_it_once() {
     for _ in 0..2 {
         let config = Config { path: "out.csv".into(), rotate: rotate.clone() };
         let mut sink = open(&config, folder.path(), "out", Format::Csv).unwrap();
-        assert_eq!(sink.write(&lines(&[r#"{"a":1,"b":2}"#, r#"{"a":3,"b":4}"#])).await.unwrap(), []);
+        assert_eq!(write(&mut sink, &lines(&[r#"{"a":1,"b":2}"#, r#"{"a":3,"b":4}"#])).await.unwrap(), []);
         sink.flush().await.unwrap();
     }
     assert_eq!(text(&folder, "out.csv.1"), "a,b\n1,2\n3,4\n");
@@ -269,7 +284,7 @@ async fn what_the_format_cannot_write_is_refused_in_whichever_file() {
         let config = Config { path: path.to_owned(), rotate: None };
         let mut sink = open(&config, folder.path(), "out", Format::Json).unwrap();
         let batch = keyed(&[("k", "1"), ("k", "{oops\n"), ("k", "2")]);
-        let refused = sink.write(&batch).await.unwrap();
+        let refused = write(&mut sink, &batch).await.unwrap();
         assert_eq!(refused.iter().map(|refused| refused.at).collect::<Vec<_>>(), [1], "{path}");
         sink.flush().await.unwrap();
     }
@@ -281,7 +296,7 @@ async fn a_dropped_flush_is_finished_by_the_next() {
     let folder = tempdir().unwrap();
     let mut sink = sink(&folder, "out.log", None);
     for i in 0..100 {
-        sink.write(&lines(&[&i.to_string()])).await.unwrap();
+        write(&mut sink, &lines(&[&i.to_string()])).await.unwrap();
         let _ = futures::poll!(sink.flush());
     }
     sink.flush().await.unwrap();
@@ -418,7 +433,8 @@ proptest! {
     ) {
         if let Ok(Parsed::Chosen(_, template)) = template::parse(&path) {
             let batch = Batch::of_values([&value].into_iter().collect()).with_keys([&key].into_iter().collect()).unwrap();
-            let (groups, refused) = choice::Choice::new(template).groups(&batch);
+            let mut refused = Vec::new();
+            let groups = choice::Choice::new(template).groups(&batch, &mut refused);
             prop_assert_eq!(groups.len() + refused.len(), 1);
         }
     }

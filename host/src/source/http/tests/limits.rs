@@ -39,6 +39,15 @@ async fn a_body_over_a_limit_is_answered_413_and_the_connection_closed() {
     }
 }
 
+#[test]
+fn the_defaults_are_those_that_are_documented() {
+    let limits = Limits::default();
+    assert_eq!((limits.raw, limits.inflated, limits.ratio, bodies().0), (4 << 20, 16 << 20, 100, 64 << 20));
+    let seconds = [limits.header, limits.body, limits.idle, limits.queue].map(|time| time.as_secs());
+    assert_eq!((seconds, limits.body_rate), ([10, 30, 60, 1], 1024));
+    assert_eq!((limits.connections, limits.headers, limits.header_bytes), (1024, 100, 32 << 10));
+}
+
 #[tokio::test]
 async fn bodies_up_to_every_limit_are_taken() {
     let mut source = Setup { format: Format::Raw, ..Setup::default() }.open().await;
