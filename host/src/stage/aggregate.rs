@@ -374,10 +374,14 @@ impl Aggregate {
 
     fn groups<'a>(
         &'a self,
-        at: impl Iterator<Item = u32>,
+        at: impl Iterator<Item = u32> + Clone,
         state: impl Fn(&'a Self, usize) -> Option<&'a Group>,
     ) -> Groups {
-        let (mut states, mut keys, mut windows) = (ColumnBuilder::default(), ColumnBuilder::default(), Vec::new());
+        let room = |of: fn(&Group) -> usize| at.clone().filter_map(|at| self.table.get(at)).map(of).sum::<usize>();
+        let len = at.clone().count();
+        let mut states = ColumnBuilder::with_capacity(len, room(|group| group.state.len()));
+        let mut keys = ColumnBuilder::with_capacity(len, room(|group| group.key.len()));
+        let mut windows = Vec::with_capacity(len);
         for (n, at) in at.enumerate() {
             states.push(state(self, n).map_or(&[], |group| &group.state));
             let group = self.table.get(at);

@@ -12,6 +12,9 @@ use crate::{
     codec::scan::{self, Pointers},
 };
 
+/// Bytes that a field is expected to have: most are numbers and short names, and one that is longer only costs growth.
+const FIELD_BYTES: usize = 16;
+
 /// What a stage needs of each batch.
 #[derive(Clone, Debug, Default)]
 pub struct Wants {
@@ -73,7 +76,8 @@ fn fitting(before: Batch, after: Result<Batch, crate::batch::Misfit>) -> Batch {
 
 /// The raw JSON at each pointer of each value; empty where it is absent or the value is not JSON.
 fn fields(pointers: &Pointers, count: usize, values: &Column) -> Vec<Column> {
-    let mut columns: Vec<ColumnBuilder> = (0..count).map(|_| ColumnBuilder::with_capacity(values.len(), 0)).collect();
+    let builder = |_| ColumnBuilder::with_capacity(values.len(), values.len() * FIELD_BYTES);
+    let mut columns: Vec<ColumnBuilder> = (0..count).map(builder).collect();
     for (done, value) in values.iter().enumerate() {
         let scanned = pointers.scan(value, |field, raw| {
             if let Some(column) = columns.get_mut(field) {

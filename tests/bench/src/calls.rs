@@ -10,7 +10,7 @@ use hashbrown::HashMap;
 use tidegate::{
     batch::{Batch, ColumnBuilder},
     config::OnError,
-    plugin::{Engine, Fault, Instance, Kind, Limits, Plugin},
+    plugin::{Engine, Fault, Instance, Interrupt, Kind, Limits, Plugin},
     stage::{
         aggregate::{Peers, Rules, Windowing},
         meter::Meter,
@@ -148,7 +148,7 @@ fn failed(failure: tidegate::stage::failure::Failure) -> anyhow::Error {
 struct Fresh(Plugin);
 
 impl Maker for Fresh {
-    fn make(&self) -> Result<Box<dyn Instance>, Box<Fault>> {
+    fn make(&self, _: &Interrupt) -> Result<Box<dyn Instance>, Box<Fault>> {
         Ok(Box::new(self.0.instantiate(&Limits::default(), &serde_json::json!({}))?))
     }
 }
@@ -176,6 +176,7 @@ fn spec(workload: Workload, engine: &Engine) -> anyhow::Result<Arc<Spec>> {
         rules: (kind == Kind::Aggregate).then_some(rules),
         maker: Arc::new(Fresh(plugin)),
         meter: Arc::new(Meter::default()),
+        interrupt: Interrupt::default(),
     }))
 }
 
@@ -194,8 +195,11 @@ fn native(workload: Workload, input: &[Batch]) -> anyhow::Result<Counted> {
     match workload {
         Workload::Contains => {
             for batch in input {
-                let keep: Vec<u32> =
-                    (0..).zip(batch.values().iter()).filter(|(_, value)| workloads::contains(value)).map(|(at, _)| at).collect();
+                let keep: Vec<u32> = (0..)
+                    .zip(batch.values().iter())
+                    .filter(|(_, value)| workloads::contains(value))
+                    .map(|(at, _)| at)
+                    .collect();
                 counted.take(&batch.gather(&keep));
             }
         }

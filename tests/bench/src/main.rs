@@ -32,11 +32,17 @@ fn machine() {
     let model = cpuinfo.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or("\t: unknown");
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let load = read("/proc/loadavg");
-    println!("{} × {cores}, load {}\n", model.trim_start_matches(['\t', ' ', ':']), load.split(' ').next().unwrap_or("?"));
+    println!(
+        "{} × {cores}, load {}\n",
+        model.trim_start_matches(['\t', ' ', ':']),
+        load.split(' ').next().unwrap_or("?")
+    );
 }
 
 fn one_stage() -> anyhow::Result<()> {
-    println!("One stage; nanoseconds a record by the wall clock, in brackets of processor time; × is processor time by native.\n");
+    println!(
+        "One stage; nanoseconds a record by the wall clock, in brackets of processor time; × is processor time by native.\n"
+    );
     println!("| | batch | bytes | native | plugin | × | unmetered | × |");
     println!("|---|--:|--:|--:|--:|--:|--:|--:|");
     for workload in Workload::ALL {

@@ -33,7 +33,8 @@ pub fn record(at: u64, size: usize) -> String {
         return head + "}";
     }
     let (shop, item) = ((noise >> 32) % 9, (noise >> 40) % 10_000);
-    let head = format!(r#"{head},"method":"GET","path":"/shops/{shop}/items/{item}","bytes":{},"ua":""#, noise % 65_536);
+    let head =
+        format!(r#"{head},"method":"GET","path":"/shops/{shop}/items/{item}","bytes":{},"ua":""#, noise % 65_536);
     let fill: String = UA.chars().cycle().take(size.saturating_sub(head.len() + 2)).collect();
     format!("{head}{fill}\"}}")
 }

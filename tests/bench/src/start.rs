@@ -56,7 +56,8 @@ fn run(program: &Path, folder: &Path) -> anyhow::Result<Duration> {
         count: u64,
     }
     let totals = output.stdout.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
-    let counts = totals.map(|line| Ok(serde_json::from_slice::<Total>(line)?.count)).collect::<anyhow::Result<Vec<_>>>()?;
+    let counts =
+        totals.map(|line| Ok(serde_json::from_slice::<Total>(line)?.count)).collect::<anyhow::Result<Vec<_>>>()?;
     let served = (0..RECORDS).filter(|at| !records::record(*at, 256).contains(workloads::NEEDLE)).count() as u64;
     ensure!(counts.iter().sum::<u64>() == served, "{} of {served} records were summed", counts.iter().sum::<u64>());
     Ok(took)

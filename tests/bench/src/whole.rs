@@ -23,7 +23,7 @@ use crate::{guest, handwritten, records};
 const WINDOW: i64 = 5000;
 
 /// How far records may stand out of order, in milliseconds.
-const LAG: i64 = 1000;
+const LAG: i64 = 5000;
 
 /// How stages get at fields.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
