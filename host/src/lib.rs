@@ -11,6 +11,8 @@ pub mod unit;
 
 pub mod codec;
 
+pub mod disk;
+
 pub mod plugin;
 pub mod sink;
 pub mod source;

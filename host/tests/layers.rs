@@ -6,9 +6,11 @@ use std::{
 };
 
 /// The layers, in the order in which each may name only those before it (and itself).
-const LAYERS: [&[&str]; 8] = [
+const LAYERS: [&[&str]; 9] = [
     &["batch", "epoch", "time", "unit"],
     &["codec"],
+    // The seam to the disk, below what outlives the process.
+    &["disk"],
     // How blocking work is lent to a thread and given back; sources and sinks use it.
     &["lent"],
     &["plugin", "sink", "source"],
