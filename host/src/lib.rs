@@ -12,6 +12,7 @@ pub mod unit;
 pub mod codec;
 
 pub mod disk;
+pub mod log;
 
 pub mod plugin;
 pub mod sink;
