@@ -6,9 +6,12 @@ use std::{
 };
 
 /// The layers, in the order in which each may name only those before it (and itself).
-const LAYERS: [&[&str]; 8] = [
+const LAYERS: [&[&str]; 10] = [
     &["batch", "epoch", "time", "unit"],
     &["codec"],
+    // What outlives the process, and the seam to the disk below it.
+    &["disk"],
+    &["log"],
     // How blocking work is lent to a thread and given back; sources and sinks use it.
     &["lent"],
     &["plugin", "sink", "source"],
