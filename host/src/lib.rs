@@ -11,6 +11,9 @@ pub mod unit;
 
 pub mod codec;
 
+pub mod disk;
+pub mod store;
+
 pub mod plugin;
 pub mod sink;
 pub mod source;

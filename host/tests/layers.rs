@@ -6,9 +6,11 @@ use std::{
 };
 
 /// The layers, in the order in which each may name only those before it (and itself).
-const LAYERS: [&[&str]; 8] = [
+const LAYERS: [&[&str]; 10] = [
     &["batch", "epoch", "time", "unit"],
     &["codec"],
+    &["disk"],
+    &["store"],
     // How blocking work is lent to a thread and given back; sources and sinks use it.
     &["lent"],
     &["plugin", "sink", "source"],
@@ -103,8 +105,9 @@ fn is_entry(entry: &str, module: &str) -> bool {
 
 #[test]
 fn each_library_is_named_only_where_it_belongs() {
-    let belongs: [(&str, &[&str]); 4] = [
+    let belongs: [(&str, &[&str]); 5] = [
         ("wasmtime::", &["plugin"]),
+        ("redb::", &["store"]),
         ("clap::", &["cli", "main.rs"]),
         ("axum::", &["api", "source/http"]),
         ("hyper::", &["api", "source/http", "cli"]),
