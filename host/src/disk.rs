@@ -241,7 +241,7 @@ mod tests {
         assert!(disk.list(root).unwrap().is_empty(), "a folder is not a file");
         disk.rename(&one, &two).unwrap();
         disk.sync_folder(&folder).unwrap();
-        assert_eq!(disk.list(&folder).unwrap(), [two.clone()]);
+        assert_eq!(disk.list(&folder).unwrap(), std::slice::from_ref(&two));
         assert_eq!(disk.open(&two, How::Either).unwrap().len().unwrap(), 5);
         disk.remove(&two).unwrap();
         assert_eq!(disk.remove(&two).unwrap_err().kind(), io::ErrorKind::NotFound);

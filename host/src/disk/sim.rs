@@ -4,22 +4,23 @@
 //! Invariant: what was synced survives a crash byte for byte; of what was not, each write, cut, creation, rename and
 //! removal survives, is torn or is lost as the seed says, and the same seed says the same.
 
+mod platter;
+
 use std::{
-    collections::{BTreeMap, BTreeSet},
     io,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use xxhash_rust::xxh3::xxh3_64_with_seed;
+use platter::{Change, Content, Platter, What};
 
 use super::{Disk, File, How};
 
 /// What becomes of the n-th operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Failure {
-    /// An I/O error of any operation. A sync that fails so leaves what it should have synced to chance, for good: to
-    /// sync again succeeds and does not help, as on Linux.
+    /// An I/O error of any operation. Where it is the sync of a file, what it should have made durable is left to chance
+    /// for good: to sync again succeeds and does not help, as on Linux.
     Eio,
     /// No space, of an operation that needs some.
     NoSpace,
@@ -66,12 +67,7 @@ pub struct Sim(Arc<Mutex<State>>);
 
 #[derive(Debug, Default)]
 struct State {
-    /// What is there now, and what would be there after a crash that loses all it can.
-    seen: Names,
-    kept: Names,
-    /// Changes of names since, in order.
-    pending: Vec<Change>,
-    files: Vec<Content>,
+    platter: Platter,
     operations: u64,
     armed: Option<(u64, Failure)>,
     fired: bool,
@@ -79,94 +75,6 @@ struct State {
     down: bool,
     /// Counts restarts, so that what was open before one stays shut.
     boots: u64,
-}
-
-#[derive(Clone, Debug)]
-struct Names {
-    files: BTreeMap<PathBuf, usize>,
-    folders: BTreeSet<PathBuf>,
-}
-
-impl Default for Names {
-    fn default() -> Self {
-        Self { files: BTreeMap::new(), folders: BTreeSet::from([PathBuf::from("/")]) }
-    }
-}
-
-#[derive(Clone, Debug)]
-enum Change {
-    Folder(PathBuf),
-    Add(PathBuf, usize),
-    Remove(PathBuf),
-    Rename(PathBuf, PathBuf, usize),
-}
-
-impl Change {
-    fn is_in(&self, folder: &Path) -> bool {
-        let is_in = |path: &PathBuf| path.parent() == Some(folder);
-        match self {
-            Self::Folder(path) | Self::Add(path, _) | Self::Remove(path) => is_in(path),
-            Self::Rename(from, to, _) => is_in(from) || is_in(to),
-        }
-    }
-
-    fn apply(&self, names: &mut Names) {
-        match self {
-            Self::Folder(path) => drop(names.folders.insert(path.clone())),
-            Self::Add(path, file) => drop(names.files.insert(path.clone(), *file)),
-            Self::Remove(path) => drop(names.files.remove(path)),
-            Self::Rename(from, to, file) => {
-                names.files.remove(from);
-                names.files.insert(to.clone(), *file);
-            }
-        }
-    }
-}
-
-#[derive(Debug, Default)]
-struct Content {
-    seen: Vec<u8>,
-    kept: Vec<u8>,
-    pending: Vec<Edit>,
-}
-
-#[derive(Debug)]
-struct Edit {
-    what: What,
-    /// A sync of it has failed: no later one makes it durable.
-    doomed: bool,
-}
-
-#[derive(Debug)]
-enum What {
-    Write(usize, Vec<u8>),
-    Len(usize),
-}
-
-impl What {
-    fn apply(&self, bytes: &mut Vec<u8>) {
-        match self {
-            Self::Len(len) => bytes.resize(*len, 0),
-            Self::Write(at, written) => {
-                let end = at + written.len();
-                bytes.resize(bytes.len().max(end), 0);
-                bytes[*at..end].copy_from_slice(written);
-            }
-        }
-    }
-}
-
-/// Choices that follow from a seed.
-struct Dice {
-    seed: u64,
-    throws: u64,
-}
-
-impl Dice {
-    fn below(&mut self, sides: u64) -> u64 {
-        self.throws += 1;
-        xxh3_64_with_seed(&self.throws.to_le_bytes(), self.seed) % sides
-    }
 }
 
 impl Default for Sim {
@@ -207,45 +115,19 @@ impl Sim {
     /// nothing fails any more.
     pub fn restart(&self, seed: u64) {
         let mut state = self.state();
-        let mut dice = Dice { seed, throws: 0 };
-        // File systems with a journal keep a first part of what they were told, others anything.
-        let in_order = dice.below(2) == 0;
-        let kept_until = dice.below(state.pending.len() as u64 + 1) as usize;
-        for (i, change) in std::mem::take(&mut state.pending).iter().enumerate() {
-            if if in_order { i < kept_until } else { dice.below(2) == 0 } {
-                change.apply(&mut state.kept);
-            }
-        }
-        state.kept.forget_orphans();
-        state.seen = state.kept.clone();
-        for content in &mut state.files {
-            content.lose_power(&mut dice);
-        }
+        state.platter.lose_power(seed);
         state.boots += 1;
         (state.armed, state.full, state.down) = (None, false, false);
     }
 
     /// What a file holds.
     pub fn content(&self, path: &Path) -> Option<Vec<u8>> {
-        let state = self.state();
-        state.seen.files.get(path).and_then(|&file| state.files.get(file)).map(|content| content.seen.clone())
+        self.state().platter.content(path).map(|content| content.seen.clone())
     }
 
     /// Changes what a file holds behind everybody's back, durably: a damage, or a file made by hand.
     pub fn set_content(&self, path: &Path, bytes: &[u8]) {
-        let mut state = self.state();
-        let file = state.seen.files.get(path).copied().unwrap_or(state.files.len());
-        let content = Content { seen: bytes.to_vec(), kept: bytes.to_vec(), pending: Vec::new() };
-        match state.files.get_mut(file) {
-            Some(place) => *place = content,
-            None => state.files.push(content),
-        }
-        let parents = path.ancestors().skip(1).map(Path::to_owned);
-        let changes = parents.map(Change::Folder).chain([Change::Add(path.to_owned(), file)]);
-        for change in changes {
-            change.apply(&mut state.seen);
-            change.apply(&mut state.kept);
-        }
+        self.state().platter.put(path, bytes);
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -285,52 +167,6 @@ fn not_found() -> io::Error {
     io::ErrorKind::NotFound.into()
 }
 
-impl Names {
-    /// What lies in a folder that is not there is not there either.
-    fn forget_orphans(&mut self) {
-        let all = std::mem::take(&mut self.folders);
-        let is_there = |folder: &Path| folder.ancestors().all(|above| all.contains(above));
-        self.files.retain(|path, _| path.parent().is_some_and(is_there));
-        self.folders = all.iter().filter(|folder| is_there(folder)).cloned().collect();
-    }
-}
-
-impl Content {
-    fn edit(&mut self, what: What) {
-        what.apply(&mut self.seen);
-        self.pending.push(Edit { what, doomed: false });
-    }
-
-    fn sync(&mut self) {
-        let (doomed, done): (Vec<_>, Vec<_>) =
-            std::mem::take(&mut self.pending).into_iter().partition(|edit| edit.doomed);
-        for edit in done {
-            edit.what.apply(&mut self.kept);
-        }
-        self.pending = doomed;
-    }
-
-    fn lose_power(&mut self, dice: &mut Dice) {
-        let in_order = dice.below(2) == 0;
-        let kept_until = dice.below(self.pending.len() as u64 + 1) as usize;
-        for (i, Edit { what, .. }) in self.pending.drain(..).enumerate() {
-            let torn = if in_order { i == kept_until } else { dice.below(3) == 0 };
-            match what {
-                What::Write(at, mut bytes) if torn => {
-                    bytes.truncate(dice.below(bytes.len() as u64 + 1) as usize);
-                    What::Write(at, bytes).apply(&mut self.kept);
-                }
-                what => {
-                    if if in_order { i < kept_until } else { dice.below(2) == 0 } {
-                        what.apply(&mut self.kept);
-                    }
-                }
-            }
-        }
-        self.seen.clone_from(&self.kept);
-    }
-}
-
 impl State {
     /// Counts an operation; the failure whose turn it is.
     fn next(&mut self, need: Need) -> io::Result<Option<Failure>> {
@@ -358,29 +194,24 @@ impl State {
         self.down = true;
         eio()
     }
-
-    fn change(&mut self, change: Change) {
-        change.apply(&mut self.seen);
-        self.pending.push(change);
-    }
 }
 
 impl Disk for Sim {
     fn open(&self, path: &Path, how: How) -> io::Result<Box<dyn File>> {
-        let there = self.state().seen.files.contains_key(path);
+        let there = self.state().platter.seen.files.contains_key(path);
         let need = if there || how == How::Existing { Need::None } else { Need::Entry };
         self.operate(need, |state| {
-            let file = match (state.seen.files.get(path).copied(), how) {
+            let file = match (state.platter.seen.files.get(path).copied(), how) {
                 (Some(_), How::Create) => return Err(io::ErrorKind::AlreadyExists.into()),
                 (Some(file), _) => file,
                 (None, How::Existing) => return Err(not_found()),
-                (None, _) if !path.parent().is_some_and(|folder| state.seen.folders.contains(folder)) => {
+                (None, _) if !path.parent().is_some_and(|folder| state.platter.seen.folders.contains(folder)) => {
                     return Err(not_found());
                 }
                 (None, _) => {
-                    state.files.push(Content::default());
-                    state.change(Change::Add(path.to_owned(), state.files.len() - 1));
-                    state.files.len() - 1
+                    state.platter.files.push(Content::default());
+                    state.platter.change(Change::Add(path.to_owned(), state.platter.files.len() - 1));
+                    state.platter.files.len() - 1
                 }
             };
             Ok(Box::new(SimFile { sim: self.clone(), file, boot: state.boots }) as Box<dyn File>)
@@ -390,16 +221,16 @@ impl Disk for Sim {
     fn list(&self, folder: &Path) -> io::Result<Vec<PathBuf>> {
         self.operate(Need::None, |state| {
             let is_in = |path: &&PathBuf| path.parent() == Some(folder);
-            let found = state.seen.files.keys().filter(is_in).cloned().collect();
-            if state.seen.folders.contains(folder) { Ok(found) } else { Err(not_found()) }
+            let found = state.platter.seen.files.keys().filter(is_in).cloned().collect();
+            if state.platter.seen.folders.contains(folder) { Ok(found) } else { Err(not_found()) }
         })
     }
 
     fn create_folder(&self, folder: &Path) -> io::Result<()> {
         self.operate(Need::Entry, |state| {
-            let new: Vec<_> = folder.ancestors().filter(|above| !state.seen.folders.contains(*above)).collect();
+            let new: Vec<_> = folder.ancestors().filter(|above| !state.platter.seen.folders.contains(*above)).collect();
             for above in new.into_iter().rev() {
-                state.change(Change::Folder(above.to_owned()));
+                state.platter.change(Change::Folder(above.to_owned()));
             }
             Ok(())
         })
@@ -407,31 +238,28 @@ impl Disk for Sim {
 
     fn remove(&self, path: &Path) -> io::Result<()> {
         self.operate(Need::None, |state| {
-            if !state.seen.files.contains_key(path) {
+            if !state.platter.seen.files.contains_key(path) {
                 return Err(not_found());
             }
-            state.change(Change::Remove(path.to_owned()));
+            state.platter.change(Change::Remove(path.to_owned()));
             Ok(())
         })
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         self.operate(Need::Entry, |state| {
-            let file = state.seen.files.get(from).copied().ok_or_else(not_found)?;
-            state.change(Change::Rename(from.to_owned(), to.to_owned(), file));
+            let file = state.platter.seen.files.get(from).copied().ok_or_else(not_found)?;
+            state.platter.change(Change::Rename(from.to_owned(), to.to_owned(), file));
             Ok(())
         })
     }
 
     fn sync_folder(&self, folder: &Path) -> io::Result<()> {
         self.operate(Need::None, |state| {
-            if !state.seen.folders.contains(folder) {
+            if !state.platter.seen.folders.contains(folder) {
                 return Err(not_found());
             }
-            let (done, left) = std::mem::take(&mut state.pending).into_iter().partition(|change| change.is_in(folder));
-            state.pending = left;
-            let done: Vec<Change> = done;
-            done.iter().for_each(|change| change.apply(&mut state.kept));
+            state.platter.sync_folder(folder);
             Ok(())
         })
     }
@@ -451,7 +279,7 @@ impl SimFile {
 
     fn content<'a>(&self, state: &'a mut State) -> io::Result<&'a mut Content> {
         let is_open = self.boot == state.boots;
-        state.files.get_mut(self.file).filter(|_| is_open).ok_or_else(eio)
+        state.platter.files.get_mut(self.file).filter(|_| is_open).ok_or_else(eio)
     }
 }
 
@@ -502,7 +330,7 @@ impl File for SimFile {
                 Ok(())
             },
             |state, failure| {
-                self.content(state)?.pending.iter_mut().for_each(|edit| edit.doomed = true);
+                self.content(state)?.doom();
                 Err(failure.error())
             },
         )

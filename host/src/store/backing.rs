@@ -106,3 +106,19 @@ impl StorageBackend for Backing {
 fn behind(offset: u64) -> io::Result<u64> {
     offset.checked_add(front::LENGTH).ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_disk_is_waited_for_but_not_where_a_sync_says_so() {
+        let meaning = |doing, kind: io::ErrorKind| meaning(Path::new("/store"), doing, &kind.into());
+        for full in [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded] {
+            assert!(matches!(meaning("writing at byte 1", full), StoreError::Full { .. }));
+            assert!(matches!(meaning(SYNCING, full), StoreError::Failed { .. }));
+        }
+        assert!(matches!(meaning("reading", io::ErrorKind::UnexpectedEof), StoreError::Damaged { .. }));
+        assert!(matches!(meaning("reading", io::ErrorKind::Other), StoreError::Failed { .. }));
+    }
+}

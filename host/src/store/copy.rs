@@ -30,8 +30,8 @@ pub struct Verified {
 pub(super) fn make(disk: &dyn Disk, folder: &Path, cache: usize) -> Result<(), StoreError> {
     let new = folder.join(NEW);
     let file = begin(disk, &new)?;
-    drop(Engine::create(file.clone(), &new, cache)?);
-    put_in_place(disk, folder, &*file)
+    drop(Engine::create(file, &new, cache)?);
+    put_in_place(disk, folder)
 }
 
 /// Copies an open store into a new file.
@@ -40,10 +40,7 @@ pub(super) fn backup(disk: &dyn Disk, from: &Engine, to: &Path, cache: usize) ->
     let file: Arc<dyn File> = disk.open(to, How::Create).map_err(|error| failed("making the file", error))?.into();
     let copied = (|| {
         front::create(&*file).map_err(|error| failed("writing", error))?;
-        let engine = Engine::create(file.clone(), to, cache)?;
-        from.copy_into(&engine, &mut refuse)?;
-        drop(engine);
-        file.sync().map_err(|error| failed("syncing", error))?;
+        from.copy_into(&Engine::create(file, to, cache)?, &mut refuse)?;
         disk.sync_folder(above(to)).map_err(|error| failed("syncing its folder", error))
     })();
     if copied.is_err() {
@@ -73,7 +70,7 @@ pub fn restore_from(disk: &dyn Disk, folder: &Path, lock: &Lock, from: &Path) ->
     if disk.list(folder).map_err(|error| failed(folder)("listing", error))?.contains(&folder.join(NAME)) {
         set_aside(disk, folder)?;
     }
-    put_in_place(disk, folder, &*file)?;
+    put_in_place(disk, folder)?;
     Ok(verified)
 }
 
@@ -107,7 +104,7 @@ pub fn repair(disk: &dyn Disk, folder: &Path, lock: &Lock, mut told: impl FnMut(
     drop((damaged, engine));
     front::set_generation(&*file, generation).map_err(|error| failed(&new)("writing the generation", error))?;
     set_aside(disk, folder)?;
-    put_in_place(disk, folder, &*file)?;
+    put_in_place(disk, folder)?;
     Ok(verified)
 }
 
@@ -146,13 +143,10 @@ fn begin(disk: &dyn Disk, path: &Path) -> Result<Arc<dyn File>, StoreError> {
     Ok(made.map_err(|error| failed(path)("making the file", error))?.into())
 }
 
-fn put_in_place(disk: &dyn Disk, folder: &Path, file: &dyn File) -> Result<(), StoreError> {
-    let put = (|| {
-        file.sync()?;
-        disk.rename(&folder.join(NEW), &folder.join(NAME))?;
-        disk.sync_folder(folder)
-    })();
-    put.map_err(|error| failed(&folder.join(NAME))("putting it in place", error))
+/// Makes the new file, which is whole and synced, the folder's store.
+fn put_in_place(disk: &dyn Disk, folder: &Path) -> Result<(), StoreError> {
+    let renamed = disk.rename(&folder.join(NEW), &folder.join(NAME)).and_then(|()| disk.sync_folder(folder));
+    renamed.map_err(|error| failed(&folder.join(NAME))("putting it in place", error))
 }
 
 fn set_aside(disk: &dyn Disk, folder: &Path) -> Result<(), StoreError> {

@@ -209,8 +209,8 @@ impl Engine {
     fn write<T>(&self, act: impl FnOnce(&mut Open<'_>, &WriteTransaction) -> Result<T, Trouble>) -> Result<T, Trouble> {
         self.backing.fence().map_err(redb::StorageError::Io)?;
         let mut transaction = self.database.begin_write()?;
-        transaction.set_two_phase_commit(true);
-        // Each commit says which pages are free, so that no start after a crash has to read the whole file.
+        // A commit in two phases that also says which pages are free, so that no start after a crash has to read the whole
+        // file, nor to write where the disk is full.
         transaction.set_quick_repair(true);
         let done = act(&mut transaction.open_table(table(HOST))?, &transaction)?;
         transaction.commit()?;

@@ -61,7 +61,7 @@ pub enum StoreError {
     },
     /// The disk failed. Whether the commit in flight is in the store is known only once it has been opened again; it
     /// must not be tried again in this process.
-    #[error("use the store {}: {why}; it is opened and checked at the next start", .file.display())]
+    #[error("use {}: {why}; mend that and start again, for what was committed is there", .file.display())]
     Failed {
         /// The store's file.
         file: PathBuf,

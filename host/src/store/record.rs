@@ -192,7 +192,12 @@ mod tests {
         }
         assert_eq!(record.history.len(), HISTORY);
         assert_eq!(record.history[0], Past { took: Some(Duration::from_millis(4)), ..past(4) });
-        assert_eq!(record.history[HISTORY - 1], past(HISTORY as u64 + 3));
+        let last = past(HISTORY as u64 + 3);
+        assert_eq!(record.history[HISTORY - 1], last);
+        // Handed in again after the disk was full, it is still one epoch.
+        let before = record.clone();
+        record.remember(last, None);
+        assert_eq!(record, before);
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! What the simulated disk loses, and what it must not.
 
+use std::collections::BTreeSet;
+
 use super::*;
 
 fn written(sim: &Sim, path: &str) -> Box<dyn File> {

@@ -9,7 +9,7 @@ use flate2::{Compression, read::GzDecoder, write::GzEncoder};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::*;
-use crate::disk::RealDisk;
+use crate::disk::{RealDisk, sim::Failure};
 
 /// Where a store of format 1 lies, packed, as the first version that had one wrote it.
 fn fixture() -> PathBuf {
@@ -153,6 +153,47 @@ fn a_backup_is_taken_while_commits_go_on_and_a_person_can_go_back_to_it() {
     assert!(store.generation() > before);
     drop(asleep);
     assert_eq!(content(&store).unwrap(), then);
+}
+
+#[test]
+fn a_power_cut_while_a_person_goes_back_leaves_one_store_or_the_other_or_says_that_none_is_in_place() {
+    let lock = Lock::left_out();
+    let to = Path::new("/backups/one");
+    let prepared = || {
+        let disk = Rig::default();
+        disk.create_folder(to.parent().unwrap()).unwrap();
+        let store = open(&disk).unwrap();
+        block_on(store.commit(put("p", 1, &[("a", "then")]))).unwrap();
+        store.backup(to).unwrap();
+        block_on(store.commit(put("p", 2, &[("a", "now")]))).unwrap();
+        drop(store);
+        disk
+    };
+    let (then, now) = (pairs(&[("a", "then")]), pairs(&[("a", "now")]));
+    for n in 1.. {
+        let disk = prepared();
+        disk.sim.fail(n, if n % 2 == 0 { Failure::CrashBefore } else { Failure::CrashAfter });
+        let gone_back = restore_from(&disk, &folder(), &lock, to).is_ok();
+        let fired = disk.sim.fired();
+        disk.sim.restart(n);
+        match open(&disk) {
+            Ok(store) => {
+                let found = keys(&store, "p");
+                assert!(found == then || !gone_back && found == now, "operation {n}: {found:?}");
+            }
+            Err(error) => assert!(!gone_back && matches!(error, StoreError::Missing { .. }), "operation {n}: {error}"),
+        }
+        if !fired {
+            break;
+        }
+    }
+    // The same without a failure, whatever the power cut after it takes.
+    for seed in 0..16 {
+        let disk = prepared();
+        restore_from(&disk, &folder(), &lock, to).unwrap();
+        disk.sim.restart(seed);
+        assert_eq!(keys(&open(&disk).unwrap(), "p"), then, "seed {seed}");
+    }
 }
 
 #[test]

@@ -94,6 +94,15 @@ fn the_folder_and_its_files_are_for_their_owner_alone() {
 }
 
 #[test]
+fn a_folder_that_cannot_be_made_is_refused_with_the_cure() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("file");
+    fs::write(&file, "no folder").unwrap();
+    let error = open_at(&file.join("state")).unwrap_err().to_string();
+    assert!(error.contains("making the folder failed") && error.contains("this user's to write"), "{error}");
+}
+
+#[test]
 fn a_host_that_was_overtaken_writes_nothing_more() {
     let disk = Rig::default();
     let first = open(&disk).unwrap();
