@@ -13,6 +13,7 @@ pub mod codec;
 
 pub mod disk;
 pub mod log;
+pub mod store;
 
 pub mod plugin;
 pub mod sink;

@@ -11,7 +11,7 @@ const LAYERS: [&[&str]; 10] = [
     &["codec"],
     // What outlives the process, and the seam to the disk below it.
     &["disk"],
-    &["log"],
+    &["log", "store"],
     // How blocking work is lent to a thread and given back; sources and sinks use it.
     &["lent"],
     &["plugin", "sink", "source"],
@@ -106,8 +106,9 @@ fn is_entry(entry: &str, module: &str) -> bool {
 
 #[test]
 fn each_library_is_named_only_where_it_belongs() {
-    let belongs: [(&str, &[&str]); 4] = [
+    let belongs: [(&str, &[&str]); 5] = [
         ("wasmtime::", &["plugin"]),
+        ("redb::", &["store"]),
         ("clap::", &["cli", "main.rs"]),
         ("axum::", &["api", "source/http"]),
         ("hyper::", &["api", "source/http", "cli"]),
