@@ -102,7 +102,8 @@ impl Committed {
                 }
                 Point::Stage(at, handed) => {
                     let Some(stage) = self.stages.get_mut(at) else { continue };
-                    for (group, saved) in handed.changes {
+                    for change in handed.changes.iter() {
+                        let (group, saved) = change.to_owned();
                         match saved {
                             Some(saved) => stage.groups.insert(group, saved),
                             None => stage.groups.remove(&group),

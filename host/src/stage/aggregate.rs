@@ -14,7 +14,7 @@ use assign::{Assigned, Touch};
 use super::{
     assemble::assemble,
     outcome::{Outcome, Rank},
-    table::{Change, Group, Saved, Table},
+    table::{Changes, Saved, Table},
 };
 use crate::{
     batch::{Batch, Column, ColumnBuilder, ID, push_header},
@@ -112,7 +112,7 @@ impl Aggregate {
         for ((key, window), saved) in groups {
             let at = aggregate.table.restore(key, *window, saved);
             aggregate.set_timers(at, *window, watermark);
-            if saved.is_late {
+            if saved.facts.is_late {
                 aggregate.late.push(at);
             }
         }
@@ -130,7 +130,7 @@ impl Aggregate {
     }
 
     /// What changed since the last barrier.
-    pub fn take_changes(&mut self) -> Vec<Change> {
+    pub fn take_changes(&mut self) -> Changes {
         self.table.take_changes()
     }
 
@@ -161,11 +161,8 @@ impl Aggregate {
         let taken = if late.is_empty() { batch.clone() } else { batch.gather(&rows) };
         let mut folded = Folded { late, ..Folded::default() };
         if !taken.is_empty() {
-            let groups = self.groups(touched.iter().map(|touch| touch.at), |aggregate, n| {
-                // A count window that begins in this very batch has no state yet.
-                let touch = touched.get(n).filter(|touch| !touch.is_renewed)?;
-                aggregate.table.get(touch.at)
-            });
+            // A count window that begins in this very batch has no state yet, whatever its group has.
+            let groups = self.groups(touched.iter().map(|touch| (touch.at, touch.is_renewed)));
             let reply = match instance.accumulate(watermark, &groups, &group_of, &taken) {
                 Ok(reply) => reply,
                 Err(fault) => {
@@ -199,29 +196,34 @@ impl Aggregate {
     /// Stores what the plugin made of the states; returns the count windows that are full, in the order in which
     /// they filled: the row that filled them, key, state.
     fn keep(&mut self, watermark: i64, touched: &[Touch], states: &Column) -> Vec<(u32, Vec<u8>, Vec<u8>)> {
-        let mut ready = Vec::new();
+        let (mut ready, mut emptied) = (Vec::new(), Vec::new());
         for (touch, state) in touched.iter().zip(states.iter()) {
-            let Some(group) = self.table.change(touch.at) else { continue };
-            group.state.clear();
-            if let Some(row) = touch.full {
-                if !state.is_empty() {
-                    ready.push((row, group.key.clone(), state.to_vec()));
-                }
-                continue;
+            let left = if touch.full.is_some() { &[] } else { state };
+            if left.is_empty() {
+                emptied.push(touch.at);
             }
-            group.state.extend_from_slice(state);
+            let Some(entry) = self.table.write(touch.at, left) else { continue };
+            let window = entry.window();
             if let Windowing::Tumbling(tumbling) = self.rules.windowing
-                && tumbling.is_closed(group.window, watermark)
-                && !group.is_late
+                && tumbling.is_closed(window, watermark)
+                && !entry.facts.is_late
             {
-                group.is_late = true;
+                entry.facts.is_late = true;
                 self.late.push(touch.at);
+            }
+            if touch.is_made {
+                self.set_timers(touch.at, window, watermark);
+            }
+            if let Some(row) = touch.full.filter(|_| !state.is_empty())
+                && let Some(group) = self.table.get(touch.at)
+            {
+                ready.push((row, group.key.to_vec(), state.to_vec()));
             }
         }
         if !matches!(self.rules.windowing, Windowing::Tumbling(_)) {
-            for touch in touched {
-                if self.table.get(touch.at).is_some_and(|group| group.state.is_empty()) {
-                    self.table.forget(touch.at);
+            for at in emptied {
+                if self.table.get(at).is_some_and(|group| group.state.is_empty()) {
+                    self.table.forget(at);
                 }
             }
         }
@@ -321,7 +323,8 @@ impl Aggregate {
         let mut refused = Vec::new();
         let late = std::mem::take(&mut self.late);
         self.finish(watermark, late, Occasion::Late, instance, outcome, &mut refused)?;
-        let open = self.table.all().into_iter().filter(|at| self.table.get(*at).is_some_and(|group| group.panes == 0));
+        let open =
+            self.table.all().into_iter().filter(|at| self.table.get(*at).is_some_and(|group| group.facts.panes == 0));
         self.finish(watermark, open.collect(), Occasion::Early, instance, outcome, &mut refused)?;
         self.closing.clear();
         self.forgetting.clear();
@@ -341,7 +344,7 @@ impl Aggregate {
         at.retain(|at| self.table.get(*at).is_some_and(|group| !group.state.is_empty()));
         at.sort_unstable_by(|a, b| self.order(*a).cmp(&self.order(*b)));
         for part in at.chunks(self.rules.groups.max(1)) {
-            let groups = self.groups(part.iter().copied(), |aggregate, n| aggregate.table.get(*part.get(n)?));
+            let groups = self.groups(part.iter().map(|at| (*at, false)));
             let origins = self.origins(part, &groups);
             let mut finished = instance.finish(watermark, &groups, why)?;
             if why == Occasion::Early {
@@ -349,16 +352,13 @@ impl Aggregate {
             }
             let rank = |n: u32| {
                 let group = part.get(n as usize).and_then(|at| self.table.get(*at));
-                group.map_or(Rank::Row(n), |group| Rank::Group {
-                    end: group.window.end,
-                    key: group.key.as_slice().into(),
-                })
+                group.map_or(Rank::Row(n), |group| Rank::Group { end: group.window.end, key: group.key.into() })
             };
             assemble(&self.rules.stage, &origins, finished.produced, self.ranked(&rank), outcome);
             for at in part {
-                if let Some(group) = self.table.change(*at) {
-                    group.panes += 1;
-                    group.is_late = false;
+                if let Some(entry) = self.table.change(*at) {
+                    entry.facts.panes += 1;
+                    entry.facts.is_late = false;
                 }
             }
             if !finished.refused.at.is_empty() {
@@ -369,23 +369,22 @@ impl Aggregate {
     }
 
     fn order(&self, at: u32) -> (i64, &[u8]) {
-        self.table.get(at).map_or((END, &[]), |group| (group.window.end, group.key.as_slice()))
+        self.table.get(at).map_or((END, &[]), |group| (group.window.end, group.key))
     }
 
-    fn groups<'a>(
-        &'a self,
-        at: impl Iterator<Item = u32> + Clone,
-        state: impl Fn(&'a Self, usize) -> Option<&'a Group>,
-    ) -> Groups {
-        let room = |of: fn(&Group) -> usize| at.clone().filter_map(|at| self.table.get(at)).map(of).sum::<usize>();
-        let len = at.clone().count();
-        let mut states = ColumnBuilder::with_capacity(len, room(|group| group.state.len()));
-        let mut keys = ColumnBuilder::with_capacity(len, room(|group| group.key.len()));
+    /// The groups as a plugin gets them: their positions, and whether to leave the state out.
+    fn groups(&self, of: impl Iterator<Item = (u32, bool)> + Clone) -> Groups {
+        let (mut len, mut keys, mut states) = (0, 0, 0);
+        for group in of.clone().filter_map(|(at, _)| self.table.get(at)) {
+            (len, keys, states) = (len + 1, keys + group.key.len(), states + group.state.len());
+        }
+        let (mut keys, mut states) =
+            (ColumnBuilder::with_capacity(len, keys), ColumnBuilder::with_capacity(len, states));
         let mut windows = Vec::with_capacity(len);
-        for (n, at) in at.enumerate() {
-            states.push(state(self, n).map_or(&[], |group| &group.state));
+        for (at, is_blank) in of {
             let group = self.table.get(at);
-            keys.push(group.map_or(&[], |group| &group.key));
+            states.push(group.filter(|_| !is_blank).map_or(&[], |group| group.state));
+            keys.push(group.map_or(&[], |group| group.key));
             windows.extend(group.map(|group| group.window));
         }
         let windows = matches!(self.rules.windowing, Windowing::Tumbling(_)).then_some(windows);
@@ -395,14 +394,17 @@ impl Aggregate {
     /// What outputs of groups inherit: the key, the last moment of the window, and an id of (key, window, pane).
     fn origins(&self, at: &[u32], groups: &Groups) -> Batch {
         let found = || at.iter().filter_map(|at| self.table.get(*at));
-        let times = found().map(|group| if group.window == ALL { group.time } else { group.window.end - 1 }).collect();
+        let times =
+            found().map(|group| if group.window == ALL { group.facts.time } else { group.window.end - 1 }).collect();
         let origins = Batch::of_values(Column::blank(at.len()));
         let origins = origins.with_keys(groups.keys.clone()).and_then(|batch| batch.with_timestamps(times));
         let origins = if self.rules.has_ids {
+            let mut seed = Vec::new();
             let ids = found().map(|group| {
-                let mut seed = group.key.clone();
+                seed.clear();
+                seed.extend_from_slice(group.key);
                 seed.extend_from_slice(&group.window.start.to_le_bytes());
-                seed.extend_from_slice(&group.panes.to_le_bytes());
+                seed.extend_from_slice(&group.facts.panes.to_le_bytes());
                 xxh3_128(&seed).to_le_bytes()
             });
             let ids: Column = ids.collect();

@@ -13,7 +13,7 @@ use super::{
     lane::{Fill, Freight, Gone, Inbox, Lane, Sender},
     outlet::{Control, Outlet},
     prepare::Wants,
-    table::{Change, owner},
+    table::{Changes, owner},
     tally::Tally,
     turns::{Turn, Turns},
     worker::{Done, Spec, Work, Worker},
@@ -34,7 +34,7 @@ pub struct Handed {
     /// The epoch that ends.
     pub epoch: Epoch,
     /// Groups that changed in it.
-    pub changes: Vec<Change>,
+    pub changes: Changes,
     /// What became of all records so far.
     pub tally: Tally,
     /// The watermark.
@@ -170,7 +170,7 @@ impl Conductor {
             Crew::Alone(worker) => {
                 let outcome = worker.work(Work::Batch(input, batch))?;
                 turns.begin([0], None);
-                turns.done(0, outcome, Vec::new());
+                turns.done(0, outcome, Changes::default());
             }
             Crew::Many { tasks, divide: None, next } => {
                 turns.begin([*next], None);
@@ -205,7 +205,7 @@ impl Conductor {
             Crew::Alone(worker) => {
                 let outcome = worker.work(work())?;
                 let is_barrier = matches!(behind, Behind::Barrier { .. });
-                let changes = if is_barrier { worker.take_changes() } else { Vec::new() };
+                let changes = if is_barrier { worker.take_changes() } else { Changes::default() };
                 turns.begin([0], Some(behind));
                 turns.done(0, outcome, changes);
             }
@@ -266,7 +266,7 @@ pub fn work(mut worker: Worker, number: usize, inbox: &Inbox<Task>, answers: &Se
         let Next::Task(task) = next else { return Ok(()) };
         let is_barrier = matches!(task, Work::Barrier);
         let result = worker.work(task);
-        let changes = if is_barrier { worker.take_changes() } else { Vec::new() };
+        let changes = if is_barrier { worker.take_changes() } else { Changes::default() };
         let is_failed = result.is_err();
         answers.send_blocking(Item::Done(Box::new(Done { worker: number, result, changes })))?;
         if is_failed {

@@ -1,86 +1,120 @@
 //! The groups of one worker, in memory: found by key and window, changed in place.
 //!
-//! Owns the index and the entries, and remembers what changed since the last barrier. Entries are recycled with their
-//! buffers, so that a stage whose windows come and go allocates nothing once it is warm.
+//! Owns the division into slots, what changed since the last barrier, and which groups have expired. Groups lie in flat
+//! slabs, small keys and states inline; an index for each slot finds them, so that growing one stops nobody for long.
+//! Invariant: every live entry is in the index of its key's slot, and nothing else is.
 
-use hashbrown::HashTable;
-use xxhash_rust::xxh3::xxh3_64_with_seed;
+mod arena;
+mod changes;
+mod entry;
+mod index;
+mod slab;
 
-use crate::time::Window;
+use std::hash::{BuildHasher, RandomState};
+
+use xxhash_rust::xxh3::xxh3_64;
+
+use arena::Arena;
+pub use changes::{Change, Changes, Saved};
+pub use entry::{Entry, Facts};
+use index::Index;
+use slab::Slab;
+
+use crate::time::{BEGIN, Window};
 
 /// How many slots keys are divided into; a worker owns a range of them. Part of the format of stored state.
-pub const SLOTS: u64 = 256;
+pub const SLOTS: usize = 256;
+
+/// Groups looked for side by side: enough that the memory is asked for many of them before the first one has come,
+/// few enough that what it brought is still in the nearest cache when it is used.
+const ABREAST: usize = 64;
 
 /// The slot of a key. The hash is fixed for ever, for it decides where state is found again.
-pub fn slot(key: &[u8]) -> u64 {
-    xxh3_64_with_seed(key, 0) % SLOTS
+pub fn slot(key: &[u8]) -> u8 {
+    hash(key) as u8
 }
 
 /// The worker among `workers` that owns a key.
 pub fn owner(key: &[u8], workers: usize) -> usize {
-    slot(key) as usize * workers / SLOTS as usize
+    usize::from(slot(key)) * workers / SLOTS
+}
+
+fn hash(key: &[u8]) -> u64 {
+    xxh3_64(key)
 }
 
 /// One group.
-#[derive(Clone, Debug, Default)]
-pub struct Group {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Group<'a> {
     /// Key.
-    pub key: Vec<u8>,
+    pub key: &'a [u8],
     /// Window; all of time where the stage has none.
     pub window: Window,
     /// State; empty before the first record.
-    pub state: Vec<u8>,
-    /// Records folded since the group began, for windows that count.
-    pub count: u64,
-    /// Highest event time folded, in milliseconds since the Unix epoch.
-    pub time: i64,
-    /// Panes put out so far.
-    pub panes: u32,
-    /// Whether a record came after the last pane.
-    pub is_late: bool,
-    /// Call that touched the group last, and its position in that call.
-    pub touched: (u64, u32),
-    hash: u64,
-    is_live: bool,
-    is_dirty: bool,
+    pub state: &'a [u8],
+    /// What the host knows beside it.
+    pub facts: Facts,
 }
 
-/// A group as a commit holds it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Saved {
-    /// State.
-    pub state: Vec<u8>,
-    /// Records folded.
-    pub count: u64,
-    /// Highest event time folded.
-    pub time: i64,
-    /// Panes put out so far.
-    pub panes: u32,
-    /// Whether a record came after the last pane.
-    pub is_late: bool,
+/// Memory, in bytes, without what the allocator itself needs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Bytes {
+    /// Taken by groups: entries, blocks of long keys and states, places in the index.
+    pub used: usize,
+    /// Taken from the system, lists of changes included.
+    pub reserved: usize,
 }
 
-/// What changed in one group since the last barrier; `None` when it was forgotten.
-pub type Change = ((Vec<u8>, Window), Option<Saved>);
+/// Two tables that hold groups of the same slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("move slot {0}: two workers hold groups of it")]
+pub struct Overlap(pub u8);
 
 /// The groups of one worker.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Table {
-    index: HashTable<u32>,
-    groups: Vec<Group>,
-    free: Vec<u32>,
-    dirty: Vec<u32>,
-    gone: Vec<(Vec<u8>, Window)>,
+    slots: Box<[Index; SLOTS]>,
+    slab: Slab,
+    arena: Arena,
+    changed: Vec<u32>,
+    forgotten: Changes,
+    /// Groups not seen since then are no longer there, whether or not their memory has been freed.
+    horizon: i64,
+    /// Where the sweep for them goes on.
+    swept: u32,
+    /// Mixed into every hash, so that nobody outside can choose keys whose hashes lie close together.
+    secret: u64,
 }
 
-fn hash(key: &[u8], window: Window) -> u64 {
-    xxh3_64_with_seed(key, window.start as u64)
+impl Default for Table {
+    fn default() -> Self {
+        Self {
+            slots: Box::new(std::array::from_fn(|_| Index::default())),
+            slab: Slab::default(),
+            arena: Arena::default(),
+            changed: Vec::new(),
+            forgotten: Changes::default(),
+            horizon: BEGIN,
+            swept: 0,
+            secret: RandomState::new().hash_one(SLOTS),
+        }
+    }
+}
+
+/// A group that is looked for.
+#[derive(Clone, Copy, Default)]
+struct Sought<'k> {
+    key: &'k [u8],
+    window: Window,
+    slot: u8,
+    hash: u64,
+    guess: Option<u32>,
 }
 
 impl Table {
-    /// Number of groups.
+    /// Number of groups, expired ones included until their memory is freed.
     pub fn len(&self) -> usize {
-        self.groups.len() - self.free.len()
+        self.slab.len()
     }
 
     /// Whether there is no group.
@@ -88,176 +122,256 @@ impl Table {
         self.len() == 0
     }
 
+    /// Memory in use and reserved, for limits. Adds up 256 indexes: asked once a batch it costs nothing that is seen.
+    pub fn bytes(&self) -> Bytes {
+        let lists = self.changed.capacity() * size_of::<u32>() + self.forgotten.bytes();
+        let parts = [self.slab.bytes(), self.arena.bytes(), (0, lists), (0, size_of_val(&*self.slots))];
+        let (used, reserved) = (self.slots.iter().map(Index::bytes).chain(parts))
+            .fold((0, 0), |sum, part| (sum.0 + part.0, sum.1 + part.1));
+        Bytes { used, reserved }
+    }
+
     /// The position of the group, made if it is not there, and whether it was made.
     pub fn enter(&mut self, key: &[u8], window: Window) -> (u32, bool) {
-        let hash = hash(key, window);
-        let groups = &self.groups;
-        let is_it = |&at: &u32| groups.get(at as usize).is_some_and(|group| group.window == window && group.key == key);
-        if let Some(&at) = self.index.find(hash, is_it) {
-            return (at, false);
+        let sought = self.sought(key, window);
+        self.settle(sought)
+    }
+
+    /// Adds to `found`, for each of `groups`, its position, made if it is not there, and whether it was made. Looks for
+    /// many side by side: what hides the way to memory when the groups are more than the caches hold.
+    pub fn enter_many<'k>(
+        &mut self,
+        groups: impl IntoIterator<Item = (&'k [u8], Window)>,
+        found: &mut Vec<(u32, bool)>,
+    ) {
+        let mut groups = groups.into_iter();
+        let mut abreast = [Sought::default(); ABREAST];
+        loop {
+            let mut len = 0;
+            for (sought, (key, window)) in abreast.iter_mut().zip(groups.by_ref()) {
+                *sought = self.sought(key, window);
+                len += 1;
+            }
+            let Some(abreast) = abreast.get_mut(..len).filter(|abreast| !abreast.is_empty()) else { return };
+            for sought in &mut *abreast {
+                sought.guess = self.slot(sought.slot).find(sought.hash, |_| true);
+            }
+            // Reads both lines of every entry before any is compared, and dismisses what has expired.
+            for sought in &mut *abreast {
+                let is_there = |at: &u32| self.slab.get(*at).is_some_and(|entry| entry.facts.seen >= self.horizon);
+                sought.guess = sought.guess.filter(is_there);
+            }
+            found.extend(abreast.iter().map(|sought| self.settle(*sought)));
         }
-        let at = self.free.pop().unwrap_or_else(|| {
-            self.groups.push(Group::default());
-            (self.groups.len() - 1) as u32
-        });
-        if let Some(group) = self.groups.get_mut(at as usize) {
-            group.key.clear();
-            group.key.extend_from_slice(key);
-            group.state.clear();
-            let (key, state) = (std::mem::take(&mut group.key), std::mem::take(&mut group.state));
-            *group = Group { key, state, window, hash, is_live: true, time: i64::MIN, ..Group::default() };
+    }
+
+    #[inline]
+    fn sought<'k>(&self, key: &'k [u8], window: Window) -> Sought<'k> {
+        let of_key = hash(key);
+        // The halves of a wide product, folded, depend on every bit: one slot's keys and one key's windows spread alike.
+        let mixed = of_key ^ (window.start as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ self.secret;
+        let wide = u128::from(mixed) * 0xE703_7ED1_A0B4_28DB;
+        Sought { key, window, slot: of_key as u8, hash: (wide >> 64) as u64 ^ wide as u64, guess: None }
+    }
+
+    /// The group at its guess, or wherever it is, or made.
+    #[inline]
+    fn settle(&mut self, sought: Sought<'_>) -> (u32, bool) {
+        let Sought { key, window, guess, .. } = sought;
+        let is_it = |at: &u32| self.slab.get(*at).is_some_and(|entry| entry.is(key, window, &self.arena));
+        guess.filter(is_it).map_or_else(|| self.find_or_begin(sought), |at| (at, false))
+    }
+
+    fn find_or_begin(&mut self, sought: Sought<'_>) -> (u32, bool) {
+        let Sought { key, window, slot, hash, .. } = sought;
+        let is_it = |at| self.slab.get(at).is_some_and(|entry| entry.is(key, window, &self.arena));
+        let Some(at) = self.slot(slot).find(hash, is_it) else { return (self.begin(sought), true) };
+        let expired = self.slab.get_mut(at).filter(|entry| entry.facts.seen < self.horizon);
+        let is_made = expired.is_some();
+        if let Some(entry) = expired {
+            entry.renew(self.horizon, &mut self.arena);
         }
-        let groups = &self.groups;
-        self.index.insert_unique(hash, at, |&at| groups.get(at as usize).map_or(0, |group| group.hash));
-        (at, true)
+        (at, is_made)
+    }
+
+    fn begin(&mut self, sought: Sought<'_>) -> u32 {
+        let (at, entry) = self.slab.take();
+        if let Some(entry) = entry {
+            entry.begin(sought.key, sought.window, self.horizon, &mut self.arena);
+        }
+        self.slots[usize::from(sought.slot)].insert(sought.hash, at);
+        at
     }
 
     /// The group at a position.
-    pub fn get(&self, at: u32) -> Option<&Group> {
-        self.groups.get(at as usize).filter(|group| group.is_live)
+    #[inline]
+    pub fn get(&self, at: u32) -> Option<Group<'_>> {
+        let entry = self.slab.get(at).filter(|entry| entry.facts.seen >= self.horizon)?;
+        Some(self.group(entry))
     }
 
-    /// The group at a position, to be changed; it counts as changed from now on.
-    pub fn change(&mut self, at: u32) -> Option<&mut Group> {
-        let group = self.groups.get_mut(at as usize).filter(|group| group.is_live)?;
-        if !group.is_dirty {
-            group.is_dirty = true;
-            self.dirty.push(at);
-        }
-        Some(group)
+    #[inline]
+    fn group<'a>(&'a self, entry: &'a Entry) -> Group<'a> {
+        let (key, state) = (entry.key(&self.arena), entry.state(&self.arena));
+        Group { key, window: entry.window(), state, facts: entry.facts }
     }
 
-    /// The group at a position, for marks that are no part of its state.
-    pub fn mark(&mut self, at: u32) -> Option<&mut Group> {
-        self.groups.get_mut(at as usize).filter(|group| group.is_live)
+    /// The entry at a position, for marks that are no part of the group's state.
+    #[inline]
+    pub fn mark(&mut self, at: u32) -> Option<&mut Entry> {
+        self.slab.get_mut(at)
+    }
+
+    /// The entry at a position; the group counts as changed from now on.
+    #[inline]
+    pub fn change(&mut self, at: u32) -> Option<&mut Entry> {
+        let entry = self.slab.get_mut(at)?;
+        note(entry, at, &mut self.changed);
+        Some(entry)
+    }
+
+    /// Replaces the state of the group at a position; it counts as changed from now on.
+    #[inline]
+    pub fn write(&mut self, at: u32, state: &[u8]) -> Option<&mut Entry> {
+        let entry = self.slab.get_mut(at)?;
+        entry.rewrite(state, &mut self.arena);
+        note(entry, at, &mut self.changed);
+        Some(entry)
     }
 
     /// Forgets the group at a position.
     pub fn forget(&mut self, at: u32) {
-        let Some(group) = self.groups.get_mut(at as usize).filter(|group| group.is_live) else { return };
-        group.is_live = false;
-        // A dirty group's position stays listed; whoever reuses it may list it twice, and taking skips the second.
-        self.gone.push((group.key.clone(), group.window));
-        if let Ok(entry) = self.index.find_entry(group.hash, |other| *other == at) {
-            entry.remove();
+        let Some(entry) = self.slab.get(at) else { return };
+        let Group { key, window, .. } = self.group(entry);
+        let Sought { slot, hash, .. } = self.sought(key, window);
+        // What no commit holds need not be taken out of one; so this list is no longer than what commits hold.
+        if entry.is_kept {
+            self.forgotten.push(Change { key: entry.key(&self.arena), window, kept: None });
         }
-        self.free.push(at);
+        self.slots[usize::from(slot)].remove(hash, at);
+        if let Some(entry) = self.slab.get_mut(at) {
+            entry.end(&mut self.arena);
+        }
+        self.slab.release(at);
     }
 
-    /// Positions of all groups.
+    /// Positions of the groups of a slot.
+    pub fn of_slot(&self, slot: u8) -> impl Iterator<Item = u32> {
+        self.slot(slot).positions().filter(|at| self.get(*at).is_some())
+    }
+
+    /// Positions of all groups, in ascending order.
     pub fn all(&self) -> Vec<u32> {
-        (0u32..).zip(&self.groups).filter(|(_, group)| group.is_live).map(|(at, _)| at).collect()
+        (0..self.slab.end()).filter(|at| self.get(*at).is_some()).collect()
     }
 
-    /// What changed since this was last asked: first what was forgotten, then what there is.
-    pub fn take_changes(&mut self) -> Vec<Change> {
-        let mut changes: Vec<Change> = self.gone.drain(..).map(|group| (group, None)).collect();
-        for at in self.dirty.drain(..) {
-            let Some(group) = self.groups.get_mut(at as usize) else { continue };
-            if group.is_live && group.is_dirty {
-                group.is_dirty = false;
-                let saved = Saved {
-                    state: group.state.clone(),
-                    count: group.count,
-                    time: group.time,
-                    panes: group.panes,
-                    is_late: group.is_late,
-                };
-                changes.push(((group.key.clone(), group.window), Some(saved)));
+    /// What changed since this was last asked: first what was forgotten, then what there is. A table left without
+    /// groups gives its memory back.
+    pub fn take_changes(&mut self) -> Changes {
+        let mut changes = std::mem::take(&mut self.forgotten);
+        for at in self.changed.drain(..) {
+            let Some(entry) = self.slab.any_mut(at) else { continue };
+            entry.is_listed = false;
+            if entry.is_live && std::mem::take(&mut entry.is_changed) {
+                entry.is_kept = true;
+                let kept = Some((entry.state(&self.arena), entry.facts));
+                changes.push(Change { key: entry.key(&self.arena), window: entry.window(), kept });
             }
+        }
+        if self.is_empty() {
+            *self = Self { horizon: self.horizon, ..Self::default() };
         }
         changes
     }
 
     /// Puts a group back from a commit and returns its position.
     pub fn restore(&mut self, key: &[u8], window: Window, saved: &Saved) -> u32 {
-        let (at, _) = self.enter(key, window);
-        if let Some(group) = self.mark(at) {
-            group.state.extend_from_slice(&saved.state);
-            group.count = saved.count;
-            group.time = saved.time;
-            group.panes = saved.panes;
-            group.is_late = saved.is_late;
+        self.put(Group { key, window, state: &saved.state, facts: saved.facts }, true)
+    }
+
+    fn put(&mut self, group: Group<'_>, is_kept: bool) -> u32 {
+        let (at, _) = self.enter(group.key, group.window);
+        if let Some(entry) = self.slab.get_mut(at) {
+            entry.rewrite(group.state, &mut self.arena);
+            entry.facts = group.facts;
+            entry.is_kept = is_kept;
         }
         at
+    }
+
+    /// Lets the groups expire that were not seen since `horizon`, and frees the memory of those among the next `most`
+    /// entries; returns how many. A group is gone as soon as the horizon has passed it, wherever the sweep stands, so
+    /// that what comes out never depends on how often this is called.
+    pub fn expire(&mut self, horizon: i64, most: usize) -> usize {
+        self.horizon = self.horizon.max(horizon);
+        let before = self.len();
+        for _ in 0..most.min(self.slab.end() as usize) {
+            let at = if self.swept < self.slab.end() { self.swept } else { 0 };
+            self.swept = at + 1;
+            if self.slab.get(at).is_some_and(|entry| entry.facts.seen < self.horizon) {
+                self.forget(at);
+            }
+        }
+        before - self.len()
+    }
+
+    /// Takes the groups out whose slots leave, with what changed in them. Their positions are new ones.
+    pub fn split_off(&mut self, leaves: impl Fn(u8) -> bool) -> Self {
+        let mut left = Self { horizon: self.horizon, ..Self::default() };
+        for number in (0..=u8::MAX).filter(|number| leaves(*number)) {
+            for at in std::mem::take(&mut self.slots[usize::from(number)]).positions() {
+                left.adopt(self, at);
+                if let Some(entry) = self.slab.get_mut(at) {
+                    entry.end(&mut self.arena);
+                }
+                self.slab.release(at);
+            }
+        }
+        for change in std::mem::take(&mut self.forgotten).iter() {
+            let stays = !leaves(slot(change.key));
+            if stays { &mut self.forgotten } else { &mut left.forgotten }.push(change);
+        }
+        left
+    }
+
+    /// Takes in all groups of another table, with what changed in them. Their positions are new ones.
+    ///
+    /// # Errors
+    /// When both hold groups of one slot; nothing has changed.
+    pub fn absorb(&mut self, other: &Self) -> Result<(), Overlap> {
+        let mut slots = (0..=u8::MAX).zip(self.slots.iter().zip(other.slots.iter()));
+        if let Some((number, _)) = slots.find(|(_, (here, there))| here.len() > 0 && there.len() > 0) {
+            return Err(Overlap(number));
+        }
+        self.horizon = self.horizon.max(other.horizon);
+        other.slots.iter().flat_map(Index::positions).for_each(|at| self.adopt(other, at));
+        other.forgotten.iter().for_each(|change| self.forgotten.push(change));
+        Ok(())
+    }
+
+    fn adopt(&mut self, other: &Self, at: u32) {
+        let Some(entry) = other.slab.get(at) else { return };
+        let here = self.put(other.group(entry), entry.is_kept);
+        if entry.is_changed {
+            self.change(here);
+        }
+    }
+
+    #[inline]
+    fn slot(&self, number: u8) -> &Index {
+        &self.slots[usize::from(number)]
+    }
+}
+
+/// Notes that an entry has changed; the list holds it once, however often it does.
+#[inline]
+fn note(entry: &mut Entry, at: u32, changed: &mut Vec<u32>) {
+    entry.is_changed = true;
+    if !entry.is_listed {
+        entry.is_listed = true;
+        changed.push(at);
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use std::collections::BTreeMap;
-
-    use proptest::prelude::*;
-
-    use super::*;
-
-    #[derive(Clone, Debug)]
-    enum Step {
-        Put(u8, u8, u8),
-        Forget(u8, u8),
-        Barrier,
-    }
-
-    fn step() -> impl Strategy<Value = Step> {
-        prop_oneof![
-            4 => (0u8..6, 0u8..3, any::<u8>()).prop_map(|(key, window, state)| Step::Put(key, window, state)),
-            2 => (0u8..6, 0u8..3).prop_map(|(key, window)| Step::Forget(key, window)),
-            1 => Just(Step::Barrier),
-        ]
-    }
-
-    fn window(of: u8) -> Window {
-        Window { start: i64::from(of) * 10, end: i64::from(of) * 10 + 10 }
-    }
-
-    proptest! {
-        /// The commits, applied one after the other, are the table: nothing forgotten comes back, nothing is missed.
-        #[test]
-        fn the_changes_of_all_epochs_add_up_to_the_table(steps in proptest::collection::vec(step(), 0..80)) {
-            let (mut table, mut model, mut committed) = (Table::default(), BTreeMap::new(), BTreeMap::new());
-            for step in steps.into_iter().chain([Step::Barrier]) {
-                match step {
-                    Step::Put(key, of, state) => {
-                        let (at, made) = table.enter(&[key], window(of));
-                        prop_assert_eq!(made, !model.contains_key(&(vec![key], window(of))));
-                        let group = table.change(at).unwrap();
-                        group.state.clear();
-                        group.state.push(state);
-                        model.insert((vec![key], window(of)), vec![state]);
-                    }
-                    Step::Forget(key, of) => {
-                        if model.remove(&(vec![key], window(of))).is_some() {
-                            let (at, _) = table.enter(&[key], window(of));
-                            table.forget(at);
-                        }
-                    }
-                    Step::Barrier => {
-                        for (group, saved) in table.take_changes() {
-                            match saved {
-                                Some(saved) => committed.insert(group, saved.state),
-                                None => committed.remove(&group),
-                            };
-                        }
-                        prop_assert_eq!(&committed, &model);
-                    }
-                }
-                prop_assert_eq!(table.len(), model.len());
-            }
-        }
-    }
-
-    #[test]
-    fn every_key_has_one_owner_whatever_the_number_of_workers() {
-        for workers in 1..9 {
-            let owners: std::collections::BTreeSet<usize> =
-                (0..2000u32).map(|key| owner(&key.to_le_bytes(), workers)).collect();
-            assert_eq!(owners, (0..workers).collect());
-        }
-    }
-
-    #[test]
-    fn the_slot_of_a_key_never_changes() {
-        assert_eq!([slot(b""), slot(b"/x"), slot(b"host-1")], [slot(b""), slot(b"/x"), slot(b"host-1")]);
-        assert_eq!(slot(b"tidegate"), xxh3_64_with_seed(b"tidegate", 0) % 256);
-    }
-}
+mod tests;

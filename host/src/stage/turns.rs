@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 
-use super::{outcome::Outcome, table::Change};
+use super::{outcome::Outcome, table::Changes};
 
 /// What follows a turn's outputs downstream.
 #[derive(Clone, Debug, PartialEq)]
@@ -13,7 +13,7 @@ pub struct Turn<C> {
     /// What it came to, of all workers.
     pub outcome: Outcome,
     /// What changed, for a barrier.
-    pub changes: Vec<Change>,
+    pub changes: Changes,
     /// The control item to send behind the outputs.
     pub control: Option<C>,
 }
@@ -27,7 +27,7 @@ struct Pending<C> {
 #[derive(Debug)]
 enum Part {
     Awaited(usize),
-    Done(Outcome, Vec<Change>),
+    Done(Outcome, Changes),
 }
 
 /// Turns that have begun, oldest first.
@@ -59,7 +59,7 @@ impl<C> Turns<C> {
     }
 
     /// Notes the answer of `worker` to the oldest turn that awaits it.
-    pub fn done(&mut self, worker: usize, outcome: Outcome, changes: Vec<Change>) {
+    pub fn done(&mut self, worker: usize, outcome: Outcome, changes: Changes) {
         let awaited = self
             .pending
             .iter_mut()
@@ -75,11 +75,11 @@ impl<C> Turns<C> {
     pub fn pop(&mut self) -> Option<Turn<C>> {
         let is_complete = |turn: &Pending<C>| turn.parts.iter().all(|part| matches!(part, Part::Done(..)));
         let turn = self.pending.pop_front_if(|turn| is_complete(turn))?;
-        let (mut outcomes, mut changes) = (Vec::new(), Vec::new());
+        let (mut outcomes, mut changes) = (Vec::new(), Changes::default());
         for part in turn.parts {
-            if let Part::Done(outcome, more) = part {
+            if let Part::Done(outcome, mut more) = part {
                 outcomes.push(outcome);
-                changes.extend(more);
+                changes.append(&mut more);
             }
         }
         let outcome = if outcomes.is_empty() { Outcome::default() } else { Outcome::merge(outcomes) };
@@ -115,7 +115,7 @@ mod tests {
                 let Some(&first) = busy.first() else { break };
                 let worker = order.next().map_or(first, |pick| busy[pick.index(busy.len())]);
                 queues[worker].pop_front();
-                turns.done(worker, Outcome::default(), Vec::new());
+                turns.done(worker, Outcome::default(), Changes::default());
             }
             prop_assert_eq!(left, (0..asked.len()).collect::<Vec<_>>());
             prop_assert!(turns.is_empty());

@@ -15,7 +15,7 @@ use super::{
     outcome::{Outcome, Rank},
     outlet::Port,
     prepare::Wants,
-    table::{Change, Saved},
+    table::{Changes, Saved},
 };
 use crate::{
     batch::{Batch, Column, ColumnBuilder, push_header},
@@ -93,7 +93,7 @@ pub struct Done {
     /// What came of it.
     pub result: Result<Outcome, Failure>,
     /// What changed, for a barrier.
-    pub changes: Vec<Change>,
+    pub changes: Changes,
 }
 
 /// Groups of a commit, of one stage.
@@ -146,7 +146,7 @@ impl Worker {
     }
 
     /// What changed since the last barrier.
-    pub fn take_changes(&mut self) -> Vec<Change> {
+    pub fn take_changes(&mut self) -> Changes {
         self.aggregate.as_mut().map(Aggregate::take_changes).unwrap_or_default()
     }
 

@@ -4,14 +4,17 @@
 //! it was before [`Aggregate::assign`].
 
 use super::{ALL, Aggregate, Windowing};
-use crate::batch::{Batch, Column};
+use crate::{
+    batch::{Batch, Column},
+    stage::table::Facts,
+};
 
 /// A group that a batch touches.
 #[derive(Debug)]
 pub(super) struct Touch {
     pub(super) at: u32,
-    /// Count and time before this batch, to be put back after a fault.
-    pub(super) before: (u64, i64),
+    /// What was known of it before this batch, to be put back after a fault.
+    pub(super) before: Facts,
     /// It was made for this batch.
     pub(super) is_made: bool,
     /// A count window that begins anew within this batch, whatever the table holds.
@@ -41,44 +44,42 @@ impl Aggregate {
         let blank = Column::blank(batch.len());
         let keys = batch.keys().unwrap_or(&blank);
         let times = batch.timestamps().unwrap_or_default();
-        for (row, key) in (0u32..).zip(keys.iter()) {
-            let time = times.get(row as usize).copied().unwrap_or_default();
-            let window = match self.rules.windowing {
-                Windowing::Tumbling(tumbling) => {
-                    let window = tumbling.window(time);
-                    if tumbling.is_late(window, watermark) {
-                        found.late.push(row);
-                        continue;
-                    }
-                    window
-                }
+        let (windowing, Assigned { rows, late, .. }) = (self.rules.windowing, &mut found);
+        let punctual = (0u32..).zip(keys.iter()).filter_map(|(row, key)| {
+            let window = match windowing {
+                Windowing::Tumbling(tumbling) => tumbling.window(times.get(row as usize).copied().unwrap_or_default()),
                 Windowing::None | Windowing::Count(_) => ALL,
             };
-            let (at, is_made) = self.table.enter(key, window);
-            if is_made {
-                self.set_timers(at, window, watermark);
+            if matches!(windowing, Windowing::Tumbling(tumbling) if tumbling.is_late(window, watermark)) {
+                late.push(row);
+                return None;
             }
-            let calls = self.calls;
-            let Some(group) = self.table.mark(at) else { continue };
-            let before = (group.count, group.time);
-            group.time = group.time.max(time);
-            let is_first = group.touched.0 != calls;
+            rows.push(row);
+            Some((key, window))
+        });
+        let mut entered = Vec::with_capacity(batch.len());
+        self.table.enter_many(punctual, &mut entered);
+        for ((at, is_made), row) in entered.into_iter().zip(&found.rows) {
+            let Some(entry) = self.table.mark(at) else { continue };
+            let before = entry.facts;
+            let time = times.get(*row as usize).copied().unwrap_or_default();
+            entry.facts.time = entry.facts.time.max(time);
+            entry.facts.seen = entry.facts.seen.max(time).max(watermark);
+            let is_first = entry.call != self.calls;
             let (mut is_renewed, mut is_full) = (false, false);
-            if let Windowing::Count(n) = self.rules.windowing {
-                is_renewed = group.count >= n;
-                group.count = if is_renewed { 1 } else { group.count + 1 };
-                is_full = group.count >= n;
+            if let Windowing::Count(n) = windowing {
+                is_renewed = entry.facts.count >= n;
+                entry.facts.count = if is_renewed { 1 } else { entry.facts.count + 1 };
+                is_full = entry.facts.count >= n;
             }
             if is_first || is_renewed {
-                group.touched = (calls, found.touched.len() as u32);
+                (entry.call, entry.local) = (self.calls, found.touched.len() as u32);
                 found.touched.push(Touch { at, before, is_made: is_first && is_made, is_renewed, full: None });
             }
-            let local = group.touched.1;
-            if is_full && let Some(touch) = found.touched.get_mut(local as usize) {
-                touch.full = Some(row);
+            if is_full && let Some(touch) = found.touched.get_mut(entry.local as usize) {
+                touch.full = Some(*row);
             }
-            found.group_of.push(local);
-            found.rows.push(row);
+            found.group_of.push(entry.local);
         }
         found
     }
@@ -88,8 +89,8 @@ impl Aggregate {
         for touch in touched.iter().rev() {
             if touch.is_made {
                 self.table.forget(touch.at);
-            } else if let Some(group) = self.table.mark(touch.at) {
-                (group.count, group.time) = touch.before;
+            } else if let Some(entry) = self.table.mark(touch.at) {
+                entry.facts = touch.before;
             }
         }
     }

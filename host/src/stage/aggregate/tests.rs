@@ -65,8 +65,9 @@ fn run(windowing: Windowing, records: &[(u8, i64, u64)], splits: &[usize], resta
             }
             run.out.extend(values(&outcome));
         }
-        for (group, change) in aggregate.take_changes() {
-            match change {
+        for change in aggregate.take_changes().iter() {
+            let (group, kept) = change.to_owned();
+            match kept {
                 Some(change) => saved.insert(group, change),
                 None => saved.remove(&group),
             };
@@ -183,6 +184,36 @@ fn a_fault_leaves_every_group_as_it_was() {
         aggregate.close(BEGIN, &mut fake, &mut closed).unwrap();
         assert!(values(&closed)[0].contains("=5/1 Early"), "{:?}", values(&closed));
         assert_eq!(closed.outputs[0].batch.timestamps().unwrap(), [if windowing == tumbling(0) { 99 } else { 1 }]);
+    }
+}
+
+#[test]
+fn a_fault_leaves_no_timer_to_the_group_that_comes_after() {
+    let mut aggregate = Aggregate::new(rules(tumbling(60)), BEGIN, std::iter::empty());
+    let (mut fake, mut outcome) = (Fake::default(), Outcome::default());
+    let poison = Batch::of_values(["fault"].iter().collect())
+        .with_keys(["b"].iter().collect())
+        .and_then(|batch| batch.with_timestamps(vec![0]))
+        .unwrap();
+    aggregate.fold(BEGIN, &poison, &mut fake, &mut outcome).unwrap_err();
+    aggregate.fold(BEGIN, &batch(&[(0, 550, 5)]), &mut fake, &mut outcome).unwrap();
+    aggregate.advance(SIZE + 60, &mut fake, &mut outcome).unwrap();
+    assert_eq!((values(&outcome), aggregate.len()), (Vec::new(), 1));
+    aggregate.advance(600, &mut fake, &mut outcome).unwrap();
+    assert_eq!(values(&outcome), ["a@500=5/1 Closed"]);
+}
+
+#[test]
+fn a_group_was_seen_when_a_record_came_by_the_watermark_or_by_its_own_time() {
+    let mut aggregate = Aggregate::new(rules(Windowing::None), BEGIN, std::iter::empty());
+    let (mut fake, mut outcome) = (Fake::default(), Outcome::default());
+    for (watermark, time, seen) in [(70, 10, 70), (71, 200, 200), (80, 90, 200)] {
+        aggregate.fold(watermark, &batch(&[(0, time, 5)]), &mut fake, &mut outcome).unwrap();
+        let changes = aggregate.take_changes();
+        assert_eq!(
+            changes.iter().filter_map(|change| change.kept).map(|(_, facts)| facts.seen).collect::<Vec<_>>(),
+            [seen]
+        );
     }
 }
 
