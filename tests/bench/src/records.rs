@@ -26,7 +26,7 @@ pub fn record(at: u64, size: usize) -> String {
     noise = (noise ^ (noise >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     noise ^= noise >> 27;
     let ts = BEGIN + at / PER_MILLISECOND;
-    let status = if noise % 10 == 0 { 503 } else { 200 };
+    let status = if noise.is_multiple_of(10) { 503 } else { 200 };
     let (client, ms) = ((noise >> 8) % CLIENTS, (noise >> 20) % 100);
     let head = format!(r#"{{"ts":{ts},"client":"c{client:02}","status":{status},"ms":{ms}"#);
     if size < 128 {
