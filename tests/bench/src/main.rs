@@ -15,9 +15,11 @@ const ROUNDS: usize = 11;
 /// Records that a whole pipeline reads.
 const WHOLE: u64 = 400_000;
 
+/// Measures something and prints its table.
+type Part = fn() -> anyhow::Result<()>;
+
 fn main() -> anyhow::Result<()> {
-    let parts: [(&str, fn() -> anyhow::Result<()>); 3] =
-        [("stage", one_stage), ("pipeline", whole_pipeline), ("start", starts)];
+    let parts: [(&str, Part); 3] = [("stage", one_stage), ("pipeline", whole_pipeline), ("start", starts)];
     let only = std::env::args().nth(1);
     if let Some(only) = &only {
         ensure!(parts.iter().any(|(name, _)| name == only), "there are `stage`, `pipeline` and `start`, no `{only}`");
