@@ -8,6 +8,8 @@ pub mod build;
 pub mod committed;
 pub mod coordinator;
 pub mod crew;
+pub mod durable;
+mod launch;
 pub mod ledger;
 pub mod open;
 pub mod pace;

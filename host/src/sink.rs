@@ -2,7 +2,8 @@
 //!
 //! Owns the face that every sink shows. A sink must not know channels, barriers or the graph: it writes and flushes.
 
-use futures::future::BoxFuture;
+use futures::{FutureExt as _, future::BoxFuture};
+use serde_json::Value;
 
 use crate::batch::Batch;
 
@@ -42,11 +43,25 @@ pub trait Sink: Send {
     fn write<'a>(&'a mut self, batch: &'a Batch, refused: &'a mut Vec<Refused>)
     -> BoxFuture<'a, Result<(), SinkError>>;
 
-    /// Hands everything taken in so far to the other side.
+    /// Hands everything taken in so far to the other side, where it outlasts this machine's fall if it can.
     ///
     /// # Errors
     /// As `write`.
     fn flush(&mut self) -> BoxFuture<'_, Result<(), SinkError>>;
+
+    /// Where the sink stood after the last `flush`, in words of its own; `null` where what is written cannot be taken
+    /// back.
+    fn position(&self) -> Value {
+        Value::Null
+    }
+
+    /// Takes back whatever was written behind `position`, and forgets what it has in hand, which comes again.
+    ///
+    /// # Errors
+    /// When what was written up to there is gone.
+    fn restore<'a>(&'a mut self, _position: &'a Value) -> BoxFuture<'a, anyhow::Result<()>> {
+        std::future::ready(Ok(())).boxed()
+    }
 }
 
 #[cfg(test)]

@@ -137,8 +137,8 @@ fn tasks_that_touch_batches_are_started_in_one_place() {
         })
         .map(|path| name(&path))
         .collect();
-    // `run` calls the crew; nobody else may.
-    assert_eq!(starters, ["pipeline/crew.rs", "pipeline/run.rs"]);
+    // `launch` calls the crew; nobody else may.
+    assert_eq!(starters, ["pipeline/crew.rs", "pipeline/launch.rs"]);
 }
 
 #[test]

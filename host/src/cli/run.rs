@@ -5,6 +5,7 @@
 
 mod host;
 mod live;
+mod state;
 mod summary;
 mod watch;
 
@@ -31,6 +32,9 @@ pub(super) struct Run {
     /// Where the control socket is made [default: .tidegate/tidegate.sock].
     #[arg(long, value_name = "PATH")]
     socket: Option<String>,
+    /// Begin anew with this source, stage or sink of the pipelines, or with `all`: forget what was committed of it.
+    #[arg(long, value_name = "NAME")]
+    reset_state: Vec<String>,
     /// Address and port for metrics and health over TCP; they are on the control socket in any case.
     #[arg(long, value_name = "ADDRESS")]
     listen: Option<String>,
@@ -118,7 +122,7 @@ impl Run {
         let outcome = runtime.block_on(async {
             // Nobody who has seen that it runs may end it otherwise than by a drain.
             let signals = watch::Signals::catch();
-            let opened = host::open(checked, &host.host.api, self.drain_deadline.0).await?;
+            let opened = host::open(checked, &host.host, &self.reset_state, self.drain_deadline.0).await?;
             let watched = watch::watch(opened, terms, signals).await;
             Ok(summary::answer(watched))
         });

@@ -25,6 +25,9 @@ pub(super) struct Settings {
     /// Most threads: one for each worker, and 64 for the rest [default: 256].
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(65..))]
     threads: Option<u32>,
+    /// Folder of what outlives the process; `none` keeps nothing [default: .tidegate].
+    #[arg(long, value_name = "FOLDER")]
+    state: Option<String>,
     /// Folder of compiled plugins [default: .tidegate/cache].
     #[arg(long, value_name = "FOLDER")]
     cache: Option<String>,
@@ -46,6 +49,9 @@ impl Settings {
         }
         if let Some(threads) = self.threads {
             loaded.host.threads.max = threads.into();
+        }
+        if let Some(state) = &self.state {
+            loaded.host.state.clone_from(state);
         }
         if let Some(cache) = &self.cache {
             loaded.host.plugins.cache.clone_from(cache);

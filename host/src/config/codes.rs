@@ -97,6 +97,10 @@ pub const UNSAFE_CACHE: &str = "TG406";
 pub const TAKEN_PIPELINE: &str = "TG407";
 /// The control socket cannot be opened.
 pub const SOCKET_TAKEN: &str = "TG408";
+/// The folder of the state cannot be used.
+pub const STATE_UNUSABLE: &str = "TG409";
+/// The state does not fit the pipeline.
+pub const STATE_UNFIT: &str = "TG410";
 /// A plugin committed a fault.
 pub const PLUGIN_FAULT: &str = "TG501";
 /// A plugin refused a record.

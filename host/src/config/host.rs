@@ -21,6 +21,9 @@ use crate::unit::Size;
 #[serde(deny_unknown_fields, default)]
 #[schemars(title = "Tidegate host")]
 pub struct Host {
+    /// Folder of what outlives the process: positions, states, counts. `none` keeps them in memory only: what has not
+    /// been delivered when the process ends is read again where its source can be read again, and lost otherwise.
+    pub state: String,
     /// Patterns of the files of pipelines to run, relative to this file.
     pub pipelines: Vec<String>,
     /// Where the host answers.
@@ -35,9 +38,17 @@ pub struct Host {
     pub plugins: Plugins,
 }
 
+impl Host {
+    /// The folder of what outlives the process, if anything does.
+    pub fn state_folder(&self) -> Option<&Path> {
+        (self.state != "none").then(|| Path::new(&self.state))
+    }
+}
+
 impl Default for Host {
     fn default() -> Self {
         Self {
+            state: ".tidegate".to_owned(),
             pipelines: Vec::new(),
             api: Api::default(),
             memory: Size(1 << 30).into(),
@@ -170,7 +181,7 @@ mod tests {
     #[test]
     fn nothing_has_to_be_said_and_all_can_be() {
         assert_eq!(loaded("").unwrap().host, Host::default());
-        let all = "pipelines: [pipelines/*.yaml]\napi: { listen: 127.0.0.1:9600, socket: s.sock }\nmemory: 2GiB\n\
+        let all = "state: none\npipelines: [pipelines/*.yaml]\napi: { listen: 127.0.0.1:9600, socket: s.sock }\nmemory: 2GiB\n\
                    threads: { max: 100 }\nlog: { format: json, level: debug }\nplugins: { cache: c }\n";
         let host = loaded(all).unwrap().host;
         assert_eq!((host.memory.0, host.threads.max.value, host.log.level), (2 << 30, 100, LogLevel::Debug));
@@ -178,7 +189,7 @@ mod tests {
 
     #[test]
     fn what_is_later_or_unknown_is_refused_all_at_once() {
-        let faults = loaded("state: ./x\nmemry: 1GiB\nthreads: { max: 3 }\n").unwrap_err();
+        let faults = loaded("journal: ./x\nmemry: 1GiB\nthreads: { max: 3 }\n").unwrap_err();
         let codes: Vec<_> = faults.iter().map(|fault| fault.code).collect();
         assert_eq!(codes, [codes::NOT_YET, codes::UNKNOWN_FIELD, codes::OUT_OF_RANGE]);
     }

@@ -149,7 +149,6 @@ const LATER: &[&str] = &[
     "outbox",
     "journal",
     "in_flight",
-    "state",
     "token",
     "require_digest",
     "priority",

@@ -211,6 +211,7 @@ impl Board {
             Participant::Source(at) => self.graph.sources.get(at).map(|source| source.name.clone()),
             Participant::Stage(at) => self.graph.stages.get(at).map(|stage| stage.name.clone()),
             Participant::Sink(at) => self.graph.sinks.get(at).map(|sink| sink.name.clone()),
+            Participant::Store => Some("the store".to_owned()),
         }
         .unwrap_or_default()
     }

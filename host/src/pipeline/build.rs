@@ -11,6 +11,7 @@ use std::{
 use super::{
     board::Board,
     committed::{Committed, StagePoint},
+    durable::{Durable, Restored},
 };
 use crate::{
     batch::Limit,
@@ -51,6 +52,8 @@ pub struct Parts {
     pub plugins: Vec<PluginPart>,
     /// Its sinks.
     pub sinks: Vec<Box<dyn Sink>>,
+    /// Where commits are kept beyond the process, and what is there.
+    pub durable: Option<(Durable, Option<Restored>)>,
 }
 
 /// The lanes of one run.

@@ -1,9 +1,14 @@
 //! What a pipeline has committed: the one place from which it starts again.
 //!
-//! Owns the commit's content and how an epoch is added to it. It lives as long as the process; what is in it is
-//! everything that a restart needs, so that nothing else may be asked.
+//! Owns the commit's content and how an epoch is added to it. What is in it is everything that a restart needs, so that
+//! nothing else may be asked; `durable` writes the same to the store.
 
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::{coordinator::Participant, durable::Restored, source_task::SourceTask};
 use crate::{
+    config::graph::{Consumer, Graph, Producer},
     epoch::Epoch,
     source::Position,
     stage::{conductor::Handed, tally::Tally, worker::SavedGroups},
@@ -11,7 +16,7 @@ use crate::{
 };
 
 /// Where a source stood.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SourcePoint {
     /// Its position.
     pub position: Position,
@@ -24,9 +29,10 @@ pub struct SourcePoint {
 }
 
 /// Where a stage stood.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct StagePoint {
-    /// Its groups.
+    /// Its groups, which have places of their own in the store.
+    #[serde(skip)]
     pub groups: SavedGroups,
     /// Its watermark.
     pub watermark: i64,
@@ -39,8 +45,10 @@ pub struct StagePoint {
 }
 
 /// Where a sink stood.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct SinkPoint {
+    /// Its position; `null` where what it wrote cannot be taken back.
+    pub position: Value,
     /// What became of its records.
     pub tally: Tally,
     /// Records received, of each input.
@@ -56,6 +64,17 @@ pub enum Point {
     Stage(usize, Handed),
     /// Of a sink.
     Sink(usize, SinkPoint),
+}
+
+impl Point {
+    /// Whose it is.
+    pub fn of(&self) -> Participant {
+        match self {
+            Self::Source(at, _) => Participant::Source(*at),
+            Self::Stage(at, _) => Participant::Stage(*at),
+            Self::Sink(at, _) => Participant::Sink(*at),
+        }
+    }
 }
 
 /// The committed prefix of a pipeline; nothing, by default.
@@ -85,6 +104,45 @@ impl StagePoint {
 }
 
 impl Committed {
+    /// A pipeline that has seen nothing; its sources add where they stand.
+    pub fn empty(graph: &Graph) -> Self {
+        let stage =
+            |at| StagePoint::new(graph.into(Consumer::Stage(at)).count(), graph.out_of(Producer::Stage(at)).count());
+        let sink = |at| SinkPoint { received: vec![0; graph.into(Consumer::Sink(at)).count()], ..SinkPoint::default() };
+        Self {
+            epoch: Epoch(0),
+            sources: Vec::new(),
+            stages: (0..graph.stages.len()).map(stage).collect(),
+            sinks: (0..graph.sinks.len()).map(sink).collect(),
+        }
+    }
+
+    /// Goes on from what another process committed: what it had is taken over, and its sources stand there.
+    ///
+    /// # Errors
+    /// When what stood at a committed position has gone.
+    pub async fn resume(&mut self, from: Restored, sources: &mut [SourceTask]) -> anyhow::Result<()> {
+        self.epoch = from.epoch;
+        for ((task, point), restored) in sources.iter_mut().zip(&mut self.sources).zip(from.sources) {
+            let restored = restored.unwrap_or_else(|| point.clone());
+            task.resume(&restored, from.epoch).await?;
+            *point = restored;
+        }
+        for (point, restored) in self.stages.iter_mut().zip(from.stages) {
+            *point = restored.unwrap_or_else(|| point.clone());
+        }
+        for (point, restored) in self.sinks.iter_mut().zip(from.sinks) {
+            *point = restored.unwrap_or_else(|| point.clone());
+        }
+        Ok(())
+    }
+
+    /// Where its sources and sinks stand.
+    pub fn points(&self) -> impl Iterator<Item = Point> {
+        let sources = self.sources.iter().enumerate().map(|(at, point)| Point::Source(at, point.clone()));
+        sources.chain(self.sinks.iter().enumerate().map(|(at, point)| Point::Sink(at, point.clone())))
+    }
+
     /// Adds everything that was reported of `epoch`.
     pub fn apply(&mut self, epoch: Epoch, points: Vec<Point>) {
         self.epoch = epoch;

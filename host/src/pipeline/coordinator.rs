@@ -1,7 +1,8 @@
 //! When epochs begin and when they commit.
 //!
-//! A pure state machine: `step(now, input) -> actions`. Invariants: one epoch at a time; an epoch commits exactly when
-//! every participant has reported it; it is never given up, only named late; nothing begins after the last one.
+//! A pure state machine: `step(now, input) -> actions`. Invariants: one epoch at a time; an epoch is written exactly when
+//! every participant has reported it, and counts as committed exactly when the store has reported that it is written; it
+//! is never given up, only named late; nothing begins after the last one.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -22,6 +23,8 @@ pub enum Participant {
     Stage(usize),
     /// A sink.
     Sink(usize),
+    /// What the commit is written to, which reports last.
+    Store,
 }
 
 /// What happened.
@@ -42,8 +45,10 @@ pub enum Input {
 pub enum Action {
     /// Tell every source to put this barrier into its stream.
     Begin(Epoch),
-    /// All have reported: commit, then tell the sources.
+    /// All but the store have reported: write the commit.
     Commit(Epoch),
+    /// The commit is written: tell the sources.
+    Committed(Epoch),
     /// The epoch takes long; these have not reported.
     Late(Epoch, Vec<Participant>),
     /// The last epoch has committed.
@@ -57,6 +62,7 @@ struct UnderWay {
     missing: BTreeSet<Participant>,
     is_last: bool,
     is_named: bool,
+    is_being_written: bool,
 }
 
 /// The state of a pipeline's epochs.
@@ -73,14 +79,14 @@ pub struct Coordinator {
 }
 
 impl Coordinator {
-    /// A coordinator of these participants that begins an epoch `every` so often, after `committed`, from `now` on.
+    /// A coordinator of these participants, and the store, that begins an epoch `every` so often, after `committed`, from `now` on.
     pub fn new(
         every: Duration,
         participants: impl IntoIterator<Item = Participant>,
         committed: Epoch,
         now: Duration,
     ) -> Self {
-        let participants: BTreeSet<Participant> = participants.into_iter().collect();
+        let participants: BTreeSet<Participant> = participants.into_iter().chain([Participant::Store]).collect();
         let running =
             participants.iter().filter_map(|who| if let Participant::Source(i) = who { Some(*i) } else { None });
         Self {
@@ -103,6 +109,11 @@ impl Coordinator {
     /// The epoch under way, since when, and who has not reported.
     pub fn under_way(&self) -> Option<(Epoch, Duration, Vec<Participant>)> {
         self.under_way.as_ref().map(|way| (way.epoch, way.since, way.missing.iter().copied().collect()))
+    }
+
+    /// Whether the epoch under way is the last one: all sources had ended when it began.
+    pub fn is_last(&self) -> bool {
+        self.under_way.as_ref().is_some_and(|way| way.is_last)
     }
 
     /// When to call `step` with [`Input::Tick`] next.
@@ -130,9 +141,16 @@ impl Coordinator {
                 }
             }
         }
+        if let Some(way) = self.under_way.as_mut()
+            && !way.is_being_written
+            && way.missing.iter().eq([&Participant::Store])
+        {
+            way.is_being_written = true;
+            actions.push(Action::Commit(way.epoch));
+        }
         if let Some(way) = self.under_way.take_if(|way| way.missing.is_empty()) {
             self.committed = way.epoch;
-            actions.push(Action::Commit(way.epoch));
+            actions.push(Action::Committed(way.epoch));
             if way.is_last {
                 self.is_over = true;
                 actions.push(Action::Finish);
@@ -158,6 +176,7 @@ impl Coordinator {
             missing: self.participants.clone(),
             is_last: self.running.is_empty(),
             is_named: false,
+            is_being_written: false,
         });
         epoch
     }
@@ -171,12 +190,18 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
+    /// Those who work; the store reports when it has written what they reported.
     fn all() -> [Participant; 3] {
         [Participant::Source(0), Participant::Stage(0), Participant::Sink(0)]
     }
 
     fn report_all(coordinator: &mut Coordinator, now: Duration, epoch: Epoch) -> Vec<Action> {
-        all().into_iter().flat_map(|who| coordinator.step(now, Input::Reported(who, epoch))).collect()
+        let mut actions: Vec<Action> =
+            all().into_iter().flat_map(|who| coordinator.step(now, Input::Reported(who, epoch))).collect();
+        if actions.contains(&Action::Commit(epoch)) {
+            actions.extend(coordinator.step(now, Input::Reported(Participant::Store, epoch)));
+        }
+        actions
     }
 
     #[test]
@@ -190,6 +215,10 @@ mod tests {
             coordinator.step(SECOND, Input::Reported(Participant::Stage(0), Epoch(1))),
             [Action::Commit(Epoch(1))]
         );
+        assert_eq!(coordinator.committed(), Epoch(0), "nothing is committed before it is written");
+        assert_eq!(coordinator.step(SECOND * 2, Input::Wanted), [], "no other epoch begins meanwhile");
+        let written = Input::Reported(Participant::Store, Epoch(1));
+        assert_eq!(coordinator.step(SECOND * 2, written), [Action::Committed(Epoch(1)), Action::Begin(Epoch(2))]);
     }
 
     #[test]
@@ -199,7 +228,8 @@ mod tests {
         assert_eq!(coordinator.due(), Some(SHORTEST));
         assert_eq!(coordinator.step(SHORTEST, Input::Tick), [Action::Begin(Epoch(1))]);
         assert_eq!(coordinator.step(SHORTEST, Input::Wanted), []);
-        assert_eq!(report_all(&mut coordinator, SHORTEST, Epoch(1)), [Action::Commit(Epoch(1))]);
+        let both = [Action::Commit(Epoch(1)), Action::Committed(Epoch(1))];
+        assert_eq!(report_all(&mut coordinator, SHORTEST, Epoch(1)), both);
         assert_eq!(coordinator.due(), Some(SHORTEST * 2));
     }
 
@@ -208,7 +238,7 @@ mod tests {
         let mut coordinator = Coordinator::new(SECOND, all(), Epoch(0), Duration::ZERO);
         coordinator.step(SECOND, Input::Tick);
         coordinator.step(SECOND, Input::Reported(Participant::Source(0), Epoch(1)));
-        let late = Action::Late(Epoch(1), vec![Participant::Stage(0), Participant::Sink(0)]);
+        let late = Action::Late(Epoch(1), vec![Participant::Stage(0), Participant::Sink(0), Participant::Store]);
         assert_eq!(coordinator.step(SECOND + LATE, Input::Tick), [late]);
         assert_eq!(coordinator.step(SECOND * 3600, Input::Tick), []);
         assert_eq!(report_all(&mut coordinator, SECOND * 3600, Epoch(1))[0], Action::Commit(Epoch(1)));
@@ -219,36 +249,46 @@ mod tests {
         let mut coordinator = Coordinator::new(SECOND, all(), Epoch(7), Duration::ZERO);
         coordinator.step(Duration::ZERO, Input::Finished(0));
         assert_eq!(coordinator.step(SHORTEST, Input::Tick), [Action::Begin(Epoch(8))]);
-        assert_eq!(report_all(&mut coordinator, SHORTEST, Epoch(8)), [Action::Commit(Epoch(8)), Action::Finish]);
+        let end = [Action::Commit(Epoch(8)), Action::Committed(Epoch(8)), Action::Finish];
+        assert_eq!(report_all(&mut coordinator, SHORTEST, Epoch(8)), end);
         assert_eq!(coordinator.due(), None);
         assert_eq!(coordinator.step(SECOND * 9, Input::Wanted), []);
     }
 
     proptest! {
-        /// Against a naive record of who reported what: a commit comes exactly when the last report does, epochs count
-        /// up by one, and no two are under way.
+        /// Against a naive record of who reported what: a commit is written exactly when the last report comes, stands
+        /// when it is written, epochs count up by one, and no two are under way.
         #[test]
         fn an_epoch_commits_exactly_when_the_last_participant_reports(
             steps in proptest::collection::vec((0u64..400, prop_oneof![
                 Just(Input::Tick),
                 Just(Input::Wanted),
-                (0usize..4, 1u64..6).prop_map(|(who, epoch)| Input::Reported([Participant::Source(0), Participant::Source(1), Participant::Stage(0), Participant::Sink(0)][who], Epoch(epoch))),
+                (0usize..5, 1u64..6).prop_map(|(who, epoch)| Input::Reported([Participant::Source(0), Participant::Source(1), Participant::Stage(0), Participant::Sink(0), Participant::Store][who], Epoch(epoch))),
                 (0usize..2).prop_map(Input::Finished),
             ]), 0..120),
         ) {
             let everyone = [Participant::Source(0), Participant::Source(1), Participant::Stage(0), Participant::Sink(0)];
             let mut coordinator = Coordinator::new(SECOND, everyone, Epoch(0), Duration::ZERO);
             let (mut now, mut open, mut last, mut over) = (Duration::ZERO, None::<(Epoch, BTreeSet<Participant>)>, Epoch(0), false);
+            let (mut asked, mut written) = (false, false);
             for (wait, input) in steps {
+                // The store writes only what it has been asked to.
+                if matches!(input, Input::Reported(Participant::Store, _)) && !asked {
+                    continue;
+                }
                 now += Duration::from_millis(wait);
-                if let (Input::Reported(who, epoch), Some((current, reported))) = (input, &mut open)
+                if let (Input::Reported(Participant::Store, epoch), Some((current, _))) = (input, &open) {
+                    written |= epoch == *current;
+                } else if let (Input::Reported(who, epoch), Some((current, reported))) = (input, &mut open)
                     && epoch == *current
                 {
                     reported.insert(who);
                 }
                 let actions = coordinator.step(now, input);
                 let complete = open.as_ref().is_some_and(|(_, reported)| reported.len() == everyone.len());
-                prop_assert_eq!(actions.iter().any(|action| matches!(action, Action::Commit(_))), complete);
+                prop_assert_eq!(actions.iter().any(|action| matches!(action, Action::Commit(_))), complete && !asked);
+                prop_assert_eq!(actions.iter().any(|action| matches!(action, Action::Committed(_))), written);
+                asked |= complete;
                 for action in actions {
                     match action {
                         Action::Begin(epoch) => {
@@ -256,9 +296,11 @@ mod tests {
                             prop_assert_eq!(epoch, last.next());
                             open = Some((epoch, BTreeSet::new()));
                         }
-                        Action::Commit(epoch) => {
+                        Action::Commit(_) => {}
+                        Action::Committed(epoch) => {
                             last = epoch;
                             open = None;
+                            (asked, written) = (false, false);
                         }
                         Action::Finish => over = true,
                         Action::Late(..) => {}

@@ -199,7 +199,7 @@ impl Prepared {
             sources.push(open_source(&self.graph, source).await?);
         }
         let sinks = self.graph.sinks.iter().map(|sink| open_sink(&self.graph, sink)).collect::<anyhow::Result<_>>()?;
-        Ok(Parts { graph: self.graph, sources, plugins: self.makers, sinks })
+        Ok(Parts { graph: self.graph, sources, plugins: self.makers, sinks, durable: None })
     }
 }
 

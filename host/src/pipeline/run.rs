@@ -6,6 +6,8 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
+use anyhow::Context as _;
+use futures::{FutureExt as _, future::BoxFuture};
 use tokio::{
     sync::mpsc,
     task::JoinHandle,
@@ -14,24 +16,24 @@ use tokio::{
 
 use super::{
     board::{Board, Phase},
-    build::{self, Parts, PluginPart},
-    committed::{Committed, Point, SinkPoint, StagePoint},
-    coordinator::{Action, Coordinator, Input, Participant},
-    crew::Crew,
+    build::{Parts, PluginPart},
+    committed::{Committed, Point},
+    coordinator::{Action, Input, Participant},
+    durable::{Durable, Restored},
+    launch::{Run, TaskEnd, Writing, launch},
     ledger,
     pace::Pace,
     sink_task::{SinkFailure, SinkTask},
-    source_task::{Order, SourceTask, Terms, Word},
+    source_task::{OpenWindows, Order, SourceTask, Terms, Word},
 };
 use crate::{
-    config::graph::{Consumer, Graph, Input as Kind, Port, Producer},
+    config::graph::{Graph, Input as Kind, Port, Producer},
     epoch::Epoch,
-    plugin::Interrupt,
     stage::{
-        conductor::{Handed, work},
         failure::{self, Failure},
-        lane::{Gone, Handle},
+        lane::Gone,
     },
+    store::StoreError,
     time::Clock,
 };
 
@@ -93,7 +95,7 @@ pub struct Running {
 pub fn start(parts: Parts) -> Running {
     let board = Arc::new(Board::new(parts.graph.clone()));
     let (commands, receiver) = mpsc::channel(16);
-    let supervisor = Supervisor { board: board.clone(), commands: receiver, drain: None };
+    let supervisor = Supervisor { board: board.clone(), commands: receiver, drain: None, durable: None };
     let task = tokio::spawn(supervisor.supervise(parts));
     Running { board, commands, task }
 }
@@ -107,42 +109,26 @@ struct Supervisor {
     board: Arc<Board>,
     commands: mpsc::Receiver<Command>,
     drain: Option<Instant>,
-}
-
-/// What a task leaves behind.
-enum TaskEnd {
-    Source(Box<SourceTask>, anyhow::Result<()>),
-    Stage(Result<(), Failure>),
-    Sink(Box<SinkTask>, Result<(), SinkFailure>),
+    /// Where commits are kept beyond the process.
+    durable: Option<Durable>,
 }
 
 /// How one run ended.
-enum RunEnd {
+pub(super) enum RunEnd {
     End(Ending),
     Restart(String),
 }
 
-struct Run {
-    crew: Crew<TaskEnd>,
-    coordinator: Coordinator,
-    began: Instant,
-    orders: Vec<mpsc::Sender<Order>>,
-    words: mpsc::Receiver<Word>,
-    points: mpsc::Receiver<(Epoch, Point)>,
-    sinks: mpsc::Receiver<(usize, Epoch, SinkPoint)>,
-    handles: Vec<Handle>,
-    interrupt: Interrupt,
-    collected: Vec<Point>,
-    end: Option<RunEnd>,
-}
-
 impl Supervisor {
     async fn supervise(mut self, parts: Parts) -> Ended {
-        let Parts { graph, sources, plugins, sinks } = parts;
-        let mut committed = empty(&graph);
-        let ending = match self.tasks(&graph, sources, sinks, &mut committed).await {
+        let Parts { graph, sources, plugins, sinks, durable } = parts;
+        let mut committed = Committed::empty(&graph);
+        let (durable, restored) = durable.map_or((None, None), |(durable, restored)| (Some(durable), restored));
+        self.durable = durable;
+        let ending = match self.tasks(&graph, sources, sinks, &mut committed, restored).await {
             Err(error) => Ending::Failed(format!("{error:#}")),
-            Ok((sources, sinks)) => self.run_until_end(&graph, &plugins, sources, sinks, &mut committed).await,
+            Ok(None) => Ending::Completed,
+            Ok(Some((sources, sinks))) => self.run_until_end(&graph, &plugins, sources, sinks, &mut committed).await,
         };
         self.board.set_phase(Phase::Ended);
         Ended { ending, committed, board: self.board }
@@ -154,7 +140,8 @@ impl Supervisor {
         sources: Vec<Box<dyn crate::source::Source>>,
         sinks: Vec<Box<dyn crate::sink::Sink>>,
         committed: &mut Committed,
-    ) -> anyhow::Result<(Vec<SourceTask>, Vec<SinkTask>)> {
+        restored: Option<Restored>,
+    ) -> anyhow::Result<Option<(Vec<SourceTask>, Vec<SinkTask>)>> {
         let mut source_tasks = Vec::new();
         for (number, (source, config)) in sources.into_iter().zip(&graph.sources).enumerate() {
             let is_refused_read = graph.out_of(Producer::Source(number)).any(|edge| edge.port == Port::Refused);
@@ -167,6 +154,7 @@ impl Supervisor {
                 uncommitted: graph.uncommitted.bytes(),
                 has_ids: config.ids,
                 is_refused_read,
+                open_windows: if self.durable.is_some() { OpenWindows::Keep } else { OpenWindows::Close },
             };
             let clock = Clock::new(config.watermark.lag.0, config.watermark.ahead.0);
             // The http source answers 429 instead of reading more slowly.
@@ -182,7 +170,46 @@ impl Supervisor {
             let meter = self.board.sinks.get(number).cloned().unwrap_or_default();
             SinkTask { number, name: config.name.clone(), sink, meter, board: self.board.clone() }
         });
-        Ok((source_tasks, sink_tasks.collect()))
+        let mut sink_tasks: Vec<SinkTask> = sink_tasks.collect();
+        for (point, task) in committed.sinks.iter_mut().zip(&sink_tasks) {
+            point.position = task.sink.position();
+        }
+        let restored = restored.unwrap_or_else(|| Restored::nothing(graph));
+        let (is_over, begun) = (restored.is_over, restored.begun());
+        committed.resume(restored, &mut source_tasks).await?;
+        for (task, point) in sink_tasks.iter().zip(&committed.sinks) {
+            task.meter.reset(&point.tally);
+        }
+        self.board.epoch_committed(committed.epoch.0, Vec::new());
+        if is_over {
+            tracing::info!(
+                pipeline = graph.name,
+                epoch = committed.epoch.0,
+                "an earlier run has completed it; `--reset-state all` begins anew, `--state none` keeps nothing"
+            );
+            return Ok(None);
+        }
+        self.back(&mut sink_tasks, committed).await?;
+        // Where a part stands that begins here is committed before it does anything: what it does before the first epoch
+        // has committed is taken back from there.
+        let begins: Vec<Point> = committed.points().filter(|point| !begun.contains(&point.of())).collect();
+        if !begins.is_empty() {
+            self.write(committed.epoch, &begins, false).await?;
+        }
+        Ok(Some((source_tasks, sink_tasks)))
+    }
+
+    /// Sets every sink back to where it was committed.
+    async fn back(&self, sinks: &mut [SinkTask], committed: &Committed) -> anyhow::Result<()> {
+        for (task, point) in sinks.iter_mut().zip(&committed.sinks) {
+            task.meter.reset(&point.tally);
+            let restored = task.sink.restore(&point.position).await;
+            let name = &task.name;
+            restored.with_context(|| {
+                format!("take sink `{name}` back to its last commit (`--reset-state {name}` gives that up)")
+            })?;
+        }
+        Ok(())
     }
 
     async fn run_until_end(
@@ -225,8 +252,8 @@ impl Supervisor {
                     return Ending::Failed(format!("{error:#}"));
                 }
             }
-            for (meter, point) in self.board.sinks.iter().zip(&committed.sinks) {
-                meter.reset(&point.tally);
+            if let Err(error) = self.back(&mut sinks, committed).await {
+                return Ending::Failed(format!("{error:#}"));
             }
         }
     }
@@ -239,7 +266,7 @@ impl Supervisor {
         sinks: Vec<SinkTask>,
         committed: &mut Committed,
     ) -> (RunEnd, Vec<SourceTask>, Vec<SinkTask>) {
-        let mut run = match self.launch(graph, plugins, sources, sinks, committed) {
+        let mut run = match launch(&self.board, graph, plugins, sources, sinks, committed) {
             Ok(run) => run,
             Err((failure, sources, sinks)) => return (end_of(failure), sources, sinks),
         };
@@ -282,6 +309,9 @@ impl Supervisor {
                     // Whoever found its neighbours gone is not the reason; the reason comes from elsewhere.
                     Some(_) => {}
                 },
+                written = writing(&mut run.writing), if run.writing.is_some() => {
+                    self.written(&mut run, written, committed).await;
+                }
                 Some((epoch, point)) = run.points.recv() => self.reported(&mut run, epoch, point, committed).await,
                 Some((at, epoch, point)) = run.sinks.recv() => {
                     self.reported(&mut run, epoch, Point::Sink(at, point), committed).await;
@@ -311,108 +341,42 @@ impl Supervisor {
                 }
             }
         }
+        // A commit that is on its way into the store is in it, whatever else happens; from there the next run begins.
+        if let Some(Writing { epoch, points, written }) = run.writing.take() {
+            match written.await {
+                Ok(()) => committed.apply(epoch, points),
+                Err(error) => {
+                    run.end.get_or_insert(RunEnd::End(Ending::Failed(error.to_string())));
+                }
+            }
+        }
         let finished = if self.drain.is_some() { Ending::Drained } else { Ending::Completed };
         let end = run.end.unwrap_or(RunEnd::End(finished));
         (end, left_sources.into_values().collect(), left_sinks.into_values().collect())
     }
 
-    fn launch(
-        &self,
-        graph: &Arc<Graph>,
-        plugins: &[PluginPart],
-        sources: Vec<SourceTask>,
-        sinks: Vec<SinkTask>,
-        committed: &Committed,
-    ) -> Result<Run, (Failure, Vec<SourceTask>, Vec<SinkTask>)> {
-        let mut wiring = build::wire(graph, &self.board, committed);
-        let by_consumer: BTreeMap<Consumer, Handle> =
-            wiring.inboxes.iter().map(|(to, inbox)| (*to, inbox.handle())).collect();
-        let handles: Vec<Handle> = by_consumer.values().cloned().collect();
-        self.board.set_inboxes(by_consumer);
-        let participants = (0..sources.len())
-            .map(Participant::Source)
-            .chain((0..graph.stages.len()).map(Participant::Stage))
-            .chain((0..sinks.len()).map(Participant::Sink));
-        // One report of each participant for an epoch, and one epoch at a time: senders hardly ever wait.
-        let (point_sender, points) = mpsc::channel(graph.stages.len() + 1);
-        let (sink_sender, sink_points) = mpsc::channel(sinks.len() + 1);
-        let (word_sender, words) = mpsc::channel(64);
-
-        let interrupt = Interrupt::default();
-        let mut stages = Vec::new();
-        for (at, (stage, plugin)) in graph.stages.iter().zip(plugins).enumerate() {
-            let (Some(spec), Some(inbox), Some(outlet), Some(point)) = (
-                build::spec(graph, at, plugin, &self.board, &interrupt),
-                wiring.inboxes.remove(&Consumer::Stage(at)),
-                wiring.outlets.remove(&Producer::Stage(at)),
-                committed.stages.get(at),
-            ) else {
-                continue;
-            };
-            let sender = point_sender.clone();
-            let report = Box::new(move |handed: Handed| {
-                sender.blocking_send((handed.epoch, Point::Stage(at, handed))).map_err(|_| Gone)
-            });
-            let answers = wiring.answers.remove(&at).unwrap_or_default();
-            match build::stage(stage, spec, point, inbox, outlet, answers, report) {
-                Ok(made) => stages.push((at, made)),
-                Err(failure) => return Err((failure, sources, sinks)),
-            }
-        }
-        let began = Instant::now();
-        let coordinator = Coordinator::new(graph.epoch.0, participants, committed.epoch, Duration::ZERO);
-        let mut crew = Crew::on(tokio::runtime::Handle::current());
-        for (at, mut task) in sinks.into_iter().enumerate() {
-            let Some(inbox) = wiring.inboxes.remove(&Consumer::Sink(at)) else { continue };
-            let point = committed.sinks.get(at).cloned().unwrap_or_default();
-            let sender = sink_sender.clone();
-            crew.spawn(Participant::Sink(at), async move {
-                let result = task.run(inbox, point, sender).await;
-                TaskEnd::Sink(Box::new(task), result)
-            });
-        }
-        for (at, (conductor, hands)) in stages {
-            for (number, worker, inbox, answers) in hands {
-                crew.spawn_blocking(Participant::Stage(at), move || {
-                    TaskEnd::Stage(work(worker, number, &inbox, &answers))
-                });
-            }
-            crew.spawn_blocking(Participant::Stage(at), move || TaskEnd::Stage(conductor.run()));
-        }
-        let mut orders = Vec::new();
-        for (at, mut task) in sources.into_iter().enumerate() {
-            let outlet = wiring.outlets.remove(&Producer::Source(at)).unwrap_or_default();
-            let (sender, receiver) = mpsc::channel(16);
-            orders.push(sender);
-            let words = word_sender.clone();
-            crew.spawn(Participant::Source(at), async move {
-                let result = task.run(outlet, receiver, words).await;
-                TaskEnd::Source(Box::new(task), result)
-            });
-        }
-        Ok(Run {
-            crew,
-            coordinator,
-            began,
-            orders,
-            words,
-            points,
-            sinks: sink_points,
-            handles,
-            interrupt,
-            collected: Vec::new(),
-            end: None,
-        })
-    }
-
     async fn reported(&self, run: &mut Run, epoch: Epoch, point: Point, committed: &mut Committed) {
-        let who = match &point {
-            Point::Source(at, _) => Participant::Source(*at),
-            Point::Stage(at, _) => Participant::Stage(*at),
-            Point::Sink(at, _) => Participant::Sink(*at),
-        };
+        let who = point.of();
         run.collected.push(point);
         self.step(run, Input::Reported(who, epoch), committed).await;
+    }
+
+    /// Writes what was reported of `epoch` to the store, if there is one.
+    fn write(&self, epoch: Epoch, points: &[Point], is_over: bool) -> BoxFuture<'static, Result<(), StoreError>> {
+        let Some(durable) = self.durable.clone() else { return std::future::ready(Ok(())).boxed() };
+        let (commit, board) = (durable.commit(epoch, points, is_over), self.board.clone());
+        async move { durable.write(commit, |why| board.set_trouble(Participant::Store, why)).await }.boxed()
+    }
+
+    async fn written(&self, run: &mut Run, written: Result<(), StoreError>, committed: &mut Committed) {
+        let Some(Writing { epoch, points, .. }) = run.writing.take() else { return };
+        match written {
+            Ok(()) => {
+                committed.apply(epoch, points);
+                self.step(run, Input::Reported(Participant::Store, epoch), committed).await;
+            }
+            Err(error) => run.stop(RunEnd::End(Ending::Failed(error.to_string()))),
+        }
     }
 
     async fn step(&self, run: &mut Run, input: Input, committed: &mut Committed) {
@@ -426,7 +390,11 @@ impl Supervisor {
                     run.order(Order::Begin(epoch)).await;
                 }
                 Action::Commit(epoch) => {
-                    committed.apply(epoch, std::mem::take(&mut run.collected));
+                    let points = std::mem::take(&mut run.collected);
+                    let is_over = run.coordinator.is_last() && self.drain.is_none();
+                    run.writing = Some(Writing { epoch, written: self.write(epoch, &points, is_over), points });
+                }
+                Action::Committed(epoch) => {
                     let imbalances = ledger::audit(self.board.graph(), committed);
                     for imbalance in &imbalances {
                         let (place, left, right) = (imbalance.place.as_str(), imbalance.left, imbalance.right);
@@ -452,26 +420,6 @@ impl Supervisor {
     }
 }
 
-impl Run {
-    /// A source that does not take its orders has ended, which its task tells.
-    async fn order(&self, order: Order) {
-        for source in &self.orders {
-            let _ = source.send(order).await;
-        }
-    }
-
-    /// Takes the run down; the first reason counts.
-    fn stop(&mut self, end: RunEnd) {
-        self.orders.clear();
-        self.handles.iter().for_each(Handle::kill);
-        self.interrupt.raise();
-        self.points.close();
-        self.sinks.close();
-        self.words.close();
-        self.end.get_or_insert(end);
-    }
-}
-
 fn end_of(failure: Failure) -> RunEnd {
     RunEnd::End(match failure {
         Failure::Fault(report) => Ending::Faulted(report),
@@ -480,14 +428,10 @@ fn end_of(failure: Failure) -> RunEnd {
     })
 }
 
-fn empty(graph: &Graph) -> Committed {
-    let stage =
-        |at| StagePoint::new(graph.into(Consumer::Stage(at)).count(), graph.out_of(Producer::Stage(at)).count());
-    let sink = |at| SinkPoint { received: vec![0; graph.into(Consumer::Sink(at)).count()], ..SinkPoint::default() };
-    Committed {
-        epoch: Epoch(0),
-        sources: Vec::new(),
-        stages: (0..graph.stages.len()).map(stage).collect(),
-        sinks: (0..graph.sinks.len()).map(sink).collect(),
+/// The end of the write in hand.
+async fn writing(writing: &mut Option<Writing>) -> Result<(), StoreError> {
+    match writing {
+        Some(writing) => (&mut writing.written).await,
+        None => std::future::pending().await,
     }
 }

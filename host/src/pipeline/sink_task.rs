@@ -92,6 +92,7 @@ impl SinkTask {
                 Taken::Barrier(epoch) => {
                     let flushed = unless_killed(&inbox, self.sink.flush()).await?;
                     self.persist(flushed, &inbox).await?;
+                    point.position = self.sink.position();
                     reports.send((self.number, epoch, point.clone())).await.map_err(|_| Gone)?;
                 }
                 Taken::Mark(_) | Taken::Close => {}

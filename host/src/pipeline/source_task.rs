@@ -71,6 +71,17 @@ pub struct Terms {
     pub has_ids: bool,
     /// Whether somebody reads what is refused.
     pub is_refused_read: bool,
+    /// What a drain does to windows.
+    pub open_windows: OpenWindows,
+}
+
+/// What a drain does to windows that are open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OpenWindows {
+    /// They stay in the committed state, where the next process goes on with them.
+    Keep,
+    /// They close, marked incomplete, for nothing outlives the process.
+    Close,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -149,6 +160,19 @@ impl SourceTask {
     /// Where the source stands, as a commit holds it.
     pub fn point(&self, sent: Vec<u64>) -> SourcePoint {
         SourcePoint { position: self.source.position(), clock: self.clock.state(), tally: self.tally, sent }
+    }
+
+    /// Goes on where another process has committed: a source that cannot seek begins anew, with its counts and its clock.
+    ///
+    /// # Errors
+    /// When what stood at the committed position has gone.
+    pub async fn resume(&mut self, from: &SourcePoint, committed: Epoch) -> anyhow::Result<()> {
+        self.source.seek(&from.position).await?;
+        self.clock.restore(from.clock);
+        self.tally = from.tally;
+        self.meter.reset(&from.tally);
+        self.epoch = committed.next();
+        Ok(())
     }
 
     /// Goes back to the last commit: seeks, or sends again what it kept.
@@ -269,12 +293,19 @@ impl SourceTask {
                     self.phase = Phase::Draining;
                     self.source.stop();
                 } else if self.phase == Phase::Finished {
-                    self.outbox.push_back(Out::Item(Sent::Control(Control::Close)));
+                    self.drained();
                 }
             }
             Order::Quit => {}
         }
         Ok(())
+    }
+
+    /// A drain is no end: windows stay open where the next process finds them, and close where there is none.
+    fn drained(&mut self) {
+        if self.terms.open_windows == OpenWindows::Close {
+            self.outbox.push_back(Out::Item(Sent::Control(Control::Close)));
+        }
     }
 
     async fn acknowledge(&mut self, epoch: Epoch) -> anyhow::Result<()> {
@@ -338,12 +369,11 @@ impl SourceTask {
             }
             Read::End => {
                 self.flush();
-                let last = match self.phase {
-                    Phase::Draining => Control::Close,
-                    _ => Control::Mark(Mark::At(END)),
-                };
+                match self.phase {
+                    Phase::Draining => self.drained(),
+                    _ => self.outbox.push_back(Out::Item(Sent::Control(Control::Mark(Mark::At(END))))),
+                }
                 self.phase = Phase::Finished;
-                self.outbox.push_back(Out::Item(Sent::Control(last)));
                 words.send(Word::Finished(self.terms.number)).await.map_err(|_| Gone)?;
             }
         }

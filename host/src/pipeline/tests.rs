@@ -3,6 +3,7 @@
 mod bounds;
 mod clocks;
 mod drains;
+mod durable;
 mod guests;
 mod order;
 mod parts;

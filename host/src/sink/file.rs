@@ -3,7 +3,8 @@
 //! Owns which file each record goes to, how many are open, and when what waits is written. It must not know epochs.
 //! Invariant: what was taken in is written once, in order within each file, however often the disk was full between.
 //!
-//! `flush` hands everything to the system; it does not wait for the disk. A full file is renamed to `NAME.1`,
+//! `flush` waits until everything is on the disk. After a restart the one file is cut where the last commit says; what
+//! was written to the files of a template may be written twice. A full file is renamed to `NAME.1`,
 //! `NAME.2` and so on, the newest with the highest number, when the record comes that no longer fits, and nothing is
 //! ever written over. Only this sink should rename its files.
 
@@ -11,23 +12,26 @@ mod choice;
 mod folder;
 mod outlet;
 mod place;
+mod settled;
 mod template;
 #[cfg(test)]
 mod tests;
 
 use std::{collections::HashMap, io, path::Path};
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, anyhow, ensure};
 use futures::{FutureExt as _, future::BoxFuture};
 use rustix::io::Errno;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 
 use self::{
     choice::Choice,
     folder::Folder,
     outlet::Outlet,
     place::{Place, is_confinement},
+    settled::Settled,
     template::Parsed,
 };
 use super::{
@@ -72,6 +76,8 @@ const KEPT: usize = 4 << 10;
 pub struct FileSink {
     files: Lent<Files>,
     choice: Option<Choice>,
+    /// How far the one file was written when it was flushed last.
+    settled: Option<Settled>,
 }
 
 /// What a blocking call works on.
@@ -87,6 +93,10 @@ struct Files {
     outcome: Option<SinkError>,
     /// Paths that could not be opened for good, with the reason.
     refused: Vec<(String, String)>,
+    /// How far the one file is on the disk.
+    settled: Option<Settled>,
+    /// What going back came to.
+    restored: anyhow::Result<()>,
 }
 
 /// Opens the sink called `name`: the one file, or the folder that files are chosen in.
@@ -108,8 +118,17 @@ pub fn open(config: &Config, base: &Path, name: &str, encode: Format) -> anyhow:
             (Place::Below(folder), Some(Choice::new(template)))
         }
     };
-    let mut files =
-        Files { place, format: encode, rotate, outlets: HashMap::new(), uses: 0, outcome: None, refused: Vec::new() };
+    let mut files = Files {
+        place,
+        format: encode,
+        rotate,
+        outlets: HashMap::new(),
+        uses: 0,
+        outcome: None,
+        refused: Vec::new(),
+        settled: None,
+        restored: Ok(()),
+    };
     if let Place::Fixed(path) = &files.place {
         if let Some(folder) = path.parent() {
             std::fs::create_dir_all(folder).with_context(what)?;
@@ -118,8 +137,10 @@ pub fn open(config: &Config, base: &Path, name: &str, encode: Format) -> anyhow:
         let plain = files.rotate == Rotate::default() || std::fs::metadata(path).with_context(what)?.is_file();
         ensure!(plain, "`{}` for sink `{name}` is a device, which cannot be rotated", config.path);
         files.outlets.insert(String::new(), outlet);
+        files.settle().with_context(what)?;
     }
-    Ok(FileSink { files: Lent::new(files), choice })
+    let settled = files.settled;
+    Ok(FileSink { files: Lent::new(files), choice, settled })
 }
 
 impl FileSink {
@@ -182,11 +203,62 @@ impl Sink for FileSink {
     }
 
     fn flush(&mut self) -> BoxFuture<'_, Result<(), SinkError>> {
-        self.write_out().boxed()
+        async {
+            self.write_out().await?;
+            let files = self.files.lend(Files::flush).await.map_err(SinkError::Never)?;
+            self.settled = files.settled;
+            files.outcome.take().map_or(Ok(()), Err)
+        }
+        .boxed()
+    }
+
+    fn position(&self) -> Value {
+        self.settled.map_or(Value::Null, |settled| json!(settled))
+    }
+
+    fn restore<'a>(&'a mut self, position: &'a Value) -> BoxFuture<'a, anyhow::Result<()>> {
+        async {
+            let to: Option<Settled> = serde_json::from_value(position.clone()).context("read where the file stood")?;
+            let files = self.files.lend(move |files| files.restored = files.restore(to)).await?;
+            self.settled = files.settled;
+            std::mem::replace(&mut files.restored, Ok(()))
+        }
+        .boxed()
     }
 }
 
 impl Files {
+    /// Waits until what has been written is on the disk. An error is never tried away: the system has forgotten by then
+    /// what it could not write.
+    fn flush(&mut self) {
+        self.outcome =
+            self.settle().err().map(|error| SinkError::Never(anyhow!(error).context("sync what was written")));
+    }
+
+    fn settle(&mut self) -> io::Result<()> {
+        for outlet in self.outlets.values_mut() {
+            let Some(file) = outlet.regular(&self.place)? else { continue };
+            match &self.place {
+                Place::Fixed(path) => self.settled = Some(Settled::sync(file, path, self.settled)?),
+                Place::Below(_) => file.sync_data()?,
+            }
+        }
+        Ok(())
+    }
+
+    fn restore(&mut self, to: Option<Settled>) -> anyhow::Result<()> {
+        self.outlets.clear();
+        self.outcome = None;
+        let Place::Fixed(path) = &self.place else { return Ok(()) };
+        if let Some(to) = to {
+            to.restore(path)?;
+        }
+        let outlet = Outlet::open("", &self.place, self.format)?;
+        self.outlets.insert(String::new(), outlet);
+        self.settled = to;
+        Ok(())
+    }
+
     fn waiting(&self) -> usize {
         self.outlets.values().map(Outlet::waiting).sum()
     }
@@ -249,6 +321,9 @@ impl Files {
                     return Outlet::open(path, &self.place, self.format);
                 };
                 oldest.write_out(&self.place)?;
+                if let Some(file) = oldest.regular(&self.place)? {
+                    file.sync_data()?;
+                }
                 let oldest = oldest.path().to_owned();
                 self.outlets.remove(&oldest);
             }
@@ -283,7 +358,13 @@ impl Files {
         if open.len() > MOST_OPEN {
             open.sort_unstable();
             for (_, path) in open.iter().take(open.len() - MOST_OPEN) {
-                self.outlets.remove(path);
+                let synced = self
+                    .outlets
+                    .remove(path)
+                    .map_or(Ok(()), |mut outlet| outlet.regular(&self.place)?.map_or(Ok(()), |file| file.sync_data()));
+                if let Err(error) = synced {
+                    self.outcome = Some(SinkError::Never(anyhow!(error).context("sync what was written")));
+                }
             }
         }
     }

@@ -130,18 +130,19 @@ fn a_user_who_may_not_write_is_told_where_before_anything_starts() {
         let output = command.output().unwrap();
         (output.status.code(), String::from_utf8(output.stderr).unwrap())
     };
-    let [cache, socket] = [["--cache", "own/cache"], ["--socket", "own/tidegate.sock"]];
+    let [cache, socket, state] = ["--cache=own/cache", "--socket=own/tidegate.sock", "--state=own/state"];
     for (args, named) in [
-        (["good.yaml", cache[0], cache[1]].as_slice(), ".tidegate"),
-        (&["good.yaml", socket[0], socket[1], "--cache", "cache"], "cache"),
-        (&["file.yaml", cache[0], cache[1], socket[0], socket[1]], "out.ndjson"),
+        (["good.yaml", cache, state].as_slice(), ".tidegate"),
+        (&["good.yaml", socket, state], "cache"),
+        (&["good.yaml", cache, socket], "lock"),
+        (&["file.yaml", cache, socket, state], "out.ndjson"),
     ] {
         let (code, said) = run(args);
         assert_eq!(code, Some(3), "{args:?}: {said}");
         assert!(said.contains(named) && said.contains("Permission denied"), "{args:?}: {said}");
     }
     // With places of their own they get on.
-    let (code, said) = run(&["good.yaml", cache[0], cache[1], socket[0], socket[1]]);
+    let (code, said) = run(&["good.yaml", cache, socket, state]);
     assert_eq!(code, Some(0), "{said}");
     mode("", 0o755);
 }

@@ -77,7 +77,7 @@ fn a_second_host_on_the_same_socket_is_refused_and_told_who_has_it() {
     let said = folder.run(&["run", "q.yaml"]).exits(3).complains("TG408").complains("another host has it (process");
     assert!(said.err.contains("tidegate drain"), "{}", said.err);
     assert!(!folder.path("q.out").exists(), "the second host has opened a sink");
-    folder.run(&["run", "q.yaml", "--socket", "other.sock"]).exits(0);
+    folder.run(&["run", "q.yaml", "--socket", "other.sock", "--state", "other"]).exits(0);
     host.signal(Signal::TERM);
     host.end().exits(0);
 }

@@ -5,6 +5,7 @@ mod author;
 mod clients;
 mod folder;
 mod interface;
+mod kills;
 mod plugins;
 mod secrets;
 mod signals;

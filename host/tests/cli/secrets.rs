@@ -43,7 +43,7 @@ fn a_secret_is_found_nowhere() {
     for (name, code) in [("good", 0), ("refused", 2), ("misfit", 2), ("seen", 2), ("faults", 4)] {
         let file = format!("{name}.yaml");
         for json in [&[][..], &["--json"]] {
-            let run: Vec<&str> = ["run", &file, "--log-level", "trace", "--log-format", "json"]
+            let run: Vec<&str> = ["run", &file, "--reset-state", "all", "--log-level", "trace", "--log-format", "json"]
                 .into_iter()
                 .chain(json.iter().copied())
                 .collect();
@@ -54,6 +54,8 @@ fn a_secret_is_found_nowhere() {
             checked(&folder, &graph);
         }
     }
+    let store = std::fs::read(folder.path(".tidegate/store")).unwrap();
+    assert_unseen("the store", &String::from_utf8_lossy(&store));
 }
 
 #[test]
@@ -63,7 +65,8 @@ fn the_interface_shows_no_secret() {
     folder.write("token", CANARY);
     folder.write("p.yaml", pipeline("std/where", "{ where: \"key != '${token}'\" }", "generate: {}, rate: 1000/s"));
     let mut host = folder.start(&["run", "p.yaml", "--log-level", "trace", "--progress"]);
-    host.until_running();
+    // Only then is it ready.
+    host.until(|line| line.contains("epoch"));
     for path in ["/metrics", "/api/v1/status", "/readyz", "/version"] {
         let mut stream = UnixStream::connect(folder.path(".tidegate/tidegate.sock")).unwrap();
         write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();

@@ -47,8 +47,10 @@ sinks:
 /// Runs `program` on the pipeline in `folder`, and returns how long that took.
 fn run(program: &Path, folder: &Path) -> anyhow::Result<Duration> {
     let started = Instant::now();
-    let output =
-        Command::new(program).args(["run", "pipeline.yaml", "--cache", "cache"]).current_dir(folder).output()?;
+    let output = Command::new(program)
+        .args(["run", "pipeline.yaml", "--cache", "cache", "--state", "none"])
+        .current_dir(folder)
+        .output()?;
     let took = started.elapsed();
     ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     #[derive(serde::Deserialize)]

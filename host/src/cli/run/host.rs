@@ -1,6 +1,7 @@
 //! A host with everything open: sockets, sources and sinks, and then its pipelines started.
 //!
-//! Owns the order of opening: the control socket first, so that a second host in the same folder touches nothing.
+//! Owns the order of opening: the control socket first, then the state, so that a second host
+//! in the same folder touches nothing.
 
 use std::{
     path::Path,
@@ -11,11 +12,11 @@ use std::{
 use tokio::sync::{mpsc, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{Answer, Exit, Trouble, files::Checked};
+use super::{Answer, Exit, Trouble, files::Checked, state};
 use crate::{
     api::{self, Hosted, PluginInfo, Service, socket::Socket, socket::SocketError},
-    config::{Api, codes},
-    pipeline::{self, Running, open::Prepared},
+    config::{Host, codes},
+    pipeline::{self, Parts, Running, open::Prepared},
 };
 
 /// A host whose pipelines run.
@@ -37,7 +38,13 @@ pub(super) struct Opened {
 }
 
 /// Opens everything, then starts the pipelines.
-pub(super) async fn open(checked: Vec<Checked>, api: &Api, drain_deadline: Duration) -> Result<Opened, Box<Answer>> {
+pub(super) async fn open(
+    checked: Vec<Checked>,
+    host: &Host,
+    reset: &[String],
+    drain_deadline: Duration,
+) -> Result<Opened, Box<Answer>> {
+    let api = &host.api;
     let environment = |trouble| Box::new(Answer::failed(Exit::Environment, trouble));
     let path = Path::new(api.socket.as_deref().unwrap_or(api::socket::PATH));
     let socket = Socket::open(path).map_err(|error| {
@@ -61,14 +68,20 @@ pub(super) async fn open(checked: Vec<Checked>, api: &Api, drain_deadline: Durat
         })?),
         None => None,
     };
+    let store = state::open(host.state_folder())?;
     let mut parts = Vec::new();
     let mut plugins = Vec::new();
     for Checked { file, prepared } in checked {
         plugins.push(plugins_of(&prepared));
         let name = prepared.graph.name.clone();
-        parts.push(prepared.into_parts().await.map_err(|error| {
+        let durable = match &store {
+            Some(store) => Some(state::restore(store, &prepared, reset).await?),
+            None => None,
+        };
+        let opened = prepared.into_parts().await.map_err(|error| {
             environment(unopened(format!("open `{name}` of {}: {error:#}", file.display()), &error))
-        })?);
+        })?;
+        parts.push(Parts { durable, ..opened });
     }
 
     let running: Vec<Running> = parts.into_iter().map(pipeline::start).collect();

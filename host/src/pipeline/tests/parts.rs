@@ -11,9 +11,13 @@ use std::{
 };
 
 use futures::{FutureExt, future::BoxFuture};
+use serde_json::Value;
 use tokio::sync::Semaphore;
 
-use super::super::{Parts, PluginPart};
+use super::super::{
+    Parts, PluginPart,
+    durable::{Durable, Signature, Unfit},
+};
 use crate::{
     batch::{Batch, Limit},
     codec::{Format, Stamp},
@@ -25,6 +29,7 @@ use crate::{
     sink::{Refused, Sink, SinkError},
     source::{Chunk, Position, Read, Source},
     stage::fake::Fake,
+    store::Store,
     unit::{Rate, Size, Span},
 };
 
@@ -124,6 +129,8 @@ struct Collect {
     gate: Option<Arc<Semaphore>>,
     failing: usize,
     refuses: Option<char>,
+    /// Whether what was written behind the last commit can be taken back.
+    truncates: bool,
 }
 
 impl Sink for Collect {
@@ -157,6 +164,17 @@ impl Sink for Collect {
     fn flush(&mut self) -> BoxFuture<'_, Result<(), SinkError>> {
         async move { if self.failing == 0 { Ok(()) } else { self.fail() } }.boxed()
     }
+
+    fn position(&self) -> Value {
+        if self.truncates { self.to.values(&self.name).len().into() } else { Value::Null }
+    }
+
+    fn restore<'a>(&'a mut self, position: &'a Value) -> BoxFuture<'a, anyhow::Result<()>> {
+        if let Some(len) = position.as_u64() {
+            self.to.written.lock().unwrap().entry(self.name.clone()).or_default().truncate(len as usize);
+        }
+        async { Ok(()) }.boxed()
+    }
 }
 
 impl Collect {
@@ -186,6 +204,7 @@ pub(super) struct Plan {
     failing: usize,
     troubled: Option<String>,
     refuses: Option<char>,
+    truncates: bool,
 }
 
 impl Plan {
@@ -217,6 +236,7 @@ impl Plan {
             failing: 0,
             troubled: None,
             refuses: None,
+            truncates: false,
         }
     }
 
@@ -330,6 +350,12 @@ impl Plan {
         self
     }
 
+    /// Sinks can take back what they wrote behind a commit.
+    pub(super) fn truncating(mut self) -> Self {
+        self.truncates = true;
+        self
+    }
+
     /// The source reads only as often as the semaphore has permits, and nothing once it is told to stop.
     pub(super) fn allowance(&mut self) -> Arc<Semaphore> {
         self.source.allowance.insert(Arc::new(Semaphore::new(0))).clone()
@@ -357,6 +383,25 @@ impl Plan {
     }
 
     pub(super) fn parts(&self) -> (Parts, Collected) {
+        let collected = Collected::default();
+        (self.parts_into(&collected), collected)
+    }
+
+    /// The parts, as a process finds them whose store is this one and whose sinks have been written to before.
+    pub(super) fn parts_after(&self, store: &Arc<Store>, collected: &Collected) -> Result<Parts, Unfit> {
+        let durable = self.durable_on(store);
+        let restored = durable.restore()?;
+        Ok(Parts { durable: Some((durable, restored)), ..self.parts_into(collected) })
+    }
+
+    /// The pipeline's part of a store.
+    pub(super) fn durable_on(&self, store: &Arc<Store>) -> Durable {
+        let graph = self.parts().0.graph;
+        let signatures = graph.stages.iter().map(|stage| Signature::of(stage, "fake", 1)).collect();
+        Durable::new(store.clone(), graph, signatures)
+    }
+
+    fn parts_into(&self, collected: &Collected) -> Parts {
         let stages = self.stages.iter().map(|(name, kind, _, workers)| graph::Stage {
             name: name.clone(),
             kind: *kind,
@@ -416,7 +461,6 @@ impl Plan {
                 .collect(),
             edges,
         };
-        let collected = Collected::default();
         let gate = self.gate.lock().unwrap().clone();
         let sinks = self.sinks.iter().map(|(name, _)| {
             let is_troubled = self.troubled.as_ref().is_none_or(|only| only == name);
@@ -426,6 +470,7 @@ impl Plan {
                 gate: gate.clone().filter(|_| is_troubled),
                 failing: if is_troubled { self.failing } else { 0 },
                 refuses: self.refuses,
+                truncates: self.truncates,
             }) as Box<dyn Sink>
         });
         let silent = Numbers { values: [].into(), ends: self.silent_ends, ..self.source.clone() };
@@ -434,12 +479,12 @@ impl Plan {
             sources.push(Box::new(silent));
         }
         let plugin = PluginPart { digest: "0".to_owned(), maker: Arc::new(self.fake.clone()) };
-        let parts = Parts {
+        Parts {
             plugins: graph.stages.iter().map(|_| plugin.clone()).collect(),
             sinks: sinks.collect(),
             sources,
             graph: Arc::new(graph),
-        };
-        (parts, collected)
+            durable: None,
+        }
     }
 }

@@ -84,6 +84,19 @@ impl Outlet {
         self.file.is_some()
     }
 
+    /// The file in hand, opened where rotation has just put one aside; `None` where there is nothing to be synced: the
+    /// path has never been opened, or a device stands there.
+    ///
+    /// # Errors
+    /// As the system says.
+    pub(super) fn regular(&mut self, place: &Place) -> io::Result<Option<&File>> {
+        if self.file.is_none() && matches!(place, Place::Fixed(_)) {
+            self.file = Some(place.append(&self.path)?);
+        }
+        let Some(file) = &self.file else { return Ok(None) };
+        Ok(file.metadata()?.is_file().then_some(file))
+    }
+
     /// The path, as it was rendered.
     pub(super) fn path(&self) -> &str {
         &self.path
@@ -155,7 +168,11 @@ impl Outlet {
                 *front = left;
             }
             outcome?;
-            if self.file.is_some() {
+            if let Some(file) = &self.file {
+                // Put aside, nobody syncs it any more.
+                if file.metadata()?.is_file() {
+                    file.sync_data()?;
+                }
                 place.shelve(&self.path)?;
                 self.file = None;
             }

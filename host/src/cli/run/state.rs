@@ -1,0 +1,59 @@
+//! The host's state: its store opened, and what it holds of each pipeline.
+//!
+//! Owns what a user is told when either cannot be used. It must not know what a commit holds.
+
+use std::{path::Path, sync::Arc};
+
+use super::{Answer, Exit, Trouble};
+use crate::{
+    config::codes,
+    disk::RealDisk,
+    pipeline::{
+        durable::{Durable, Restored, Signature, Unfit},
+        open::Prepared,
+    },
+    store::{Lock, Settings, Store, StoreError},
+};
+
+/// Opens the store in `folder`, if there is to be one.
+pub(super) fn open(folder: Option<&Path>) -> Result<Option<Arc<Store>>, Box<Answer>> {
+    let Some(folder) = folder else { return Ok(None) };
+    let lock = Lock::take(folder).map_err(unusable)?;
+    let store = Store::open(Arc::new(RealDisk), folder, lock, Settings::default()).map_err(unusable)?;
+    Ok(Some(Arc::new(store)))
+}
+
+/// What `store` holds of a pipeline, once what is to be forgotten has been.
+pub(super) async fn restore(
+    store: &Arc<Store>,
+    prepared: &Prepared,
+    reset: &[String],
+) -> Result<(Durable, Option<Restored>), Box<Answer>> {
+    let graph = &prepared.graph;
+    let signatures = graph.stages.iter().zip(&prepared.plugins).map(|(stage, plugin)| {
+        let described = plugin.described();
+        Signature::of(stage, &described.name, described.state_version)
+    });
+    let durable = Durable::new(store.clone(), graph.clone(), signatures.collect());
+    durable.reset(reset).await.map_err(unusable)?;
+    let restored = durable.restore().map_err(|unfit| match unfit {
+        Unfit::Store(error) => unusable(error),
+        Unfit::Changed { ref stage, .. } => refused(&graph.name, stage, &unfit),
+        Unfit::Gone { ref name, .. } | Unfit::Unread { ref name, .. } => refused(&graph.name, name, &unfit),
+    })?;
+    Ok((durable, restored))
+}
+
+fn unusable(error: StoreError) -> Box<Answer> {
+    let cure = match error {
+        StoreError::Held { .. } => "end that host with `tidegate drain`, or give this one a folder with `--state`",
+        _ => "name another folder with `--state`, or `--state none` to keep nothing",
+    };
+    Box::new(Answer::failed(Exit::Environment, Trouble::of(error.to_string()).code(codes::STATE_UNUSABLE).cure(cure)))
+}
+
+fn refused(pipeline: &str, name: &str, unfit: &Unfit) -> Box<Answer> {
+    let cure = format!("take the change back, or give that state up with `--reset-state {name}`");
+    let trouble = Trouble::of(format!("`{pipeline}`: {unfit}")).code(codes::STATE_UNFIT);
+    Box::new(Answer::failed(Exit::Usage, trouble.cure(&cure)))
+}

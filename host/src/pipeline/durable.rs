@@ -1,0 +1,407 @@
+//! A pipeline's commits in the host's store: what each epoch writes, and how a new process is given it back.
+//!
+//! Owns the kinds of values, their form, and whether a store's state fits the pipeline as it is now written. It must not
+//! know how the store keeps them. Invariant: what [`Durable::restore`] gives back is exactly what the last commit that
+//! was acknowledged had written.
+//!
+//! | kind | of | value |
+//! |---|---|---|
+//! | 0 | the pipeline | JSON: the edges that counts are kept for, and whether all sources have ended |
+//! | 1, 2, 3 | a source, stage, sink | JSON: where it stood; of a stage also the signature of its state |
+//! | 4 | a group, by stage, slot, key and window | count, time, seen (8 bytes each, big-endian), panes (4), late (1), state |
+
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+use super::{
+    committed::{Committed, Point, SinkPoint, SourcePoint, StagePoint},
+    coordinator::Participant,
+    ledger,
+};
+use crate::{
+    config::graph::{Graph, Producer, Stage},
+    epoch::Epoch,
+    stage::table::{Change, Facts, Saved, slot},
+    store::{Commit, Place, Places, Store, StoreError},
+    time::{BEGIN, END, Window},
+};
+
+const PIPELINE: u8 = 0;
+const SOURCE: u8 = 1;
+const STAGE: u8 = 2;
+const SINK: u8 = 3;
+const GROUP: u8 = 4;
+
+/// How long to wait before a full disk is asked again.
+const FULL: Duration = Duration::from_secs(1);
+
+/// Bytes of a group's value in front of its state.
+const HEAD: usize = 29;
+
+/// All of time, which is the window of groups that have none.
+const ALL: Window = Window { start: BEGIN, end: END };
+
+/// Why a store's state cannot be gone on from.
+#[derive(Debug, thiserror::Error)]
+pub enum Unfit {
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A stage whose state was made otherwise.
+    #[error("go on with the state of stage `{stage}`: it was made by {before}, and the stage is now {now}")]
+    Changed {
+        /// Name of the stage.
+        stage: String,
+        /// How the state was made.
+        before: Signature,
+        /// How it would be made now.
+        now: Signature,
+    },
+    /// Something the file no longer names.
+    #[error("go on without {what} `{name}`, of which the store holds where it stood")]
+    Gone {
+        /// What it was.
+        what: &'static str,
+        /// Its name.
+        name: String,
+    },
+    /// A value that is whole and means nothing.
+    #[error("read what the store holds of `{name}`: {why}")]
+    Unread {
+        /// Whose value it is.
+        name: String,
+        /// What is wrong with it.
+        why: String,
+    },
+}
+
+/// What a stage's state depends on, beside the records.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Signature {
+    /// Name that the plugin gives itself.
+    pub plugin: String,
+    /// Version of the states that it writes.
+    pub state_version: u32,
+    /// JSON pointer to the key, where the stage sets one.
+    pub key: Option<String>,
+    /// How time is divided.
+    pub window: String,
+}
+
+impl std::fmt::Display for Signature {
+    fn fmt(&self, to: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let key = self.key.as_deref().unwrap_or("that of the records");
+        write!(to, "`{}` with states of version {}, key {key}, window {}", self.plugin, self.state_version, self.window)
+    }
+}
+
+impl Signature {
+    /// That of a stage whose plugin calls itself `plugin`.
+    pub fn of(stage: &Stage, plugin: &str, state_version: u32) -> Self {
+        let window = format!("{:?}", stage.window);
+        Self { plugin: plugin.to_owned(), state_version, key: stage.key.clone(), window }
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+struct Whole {
+    edges: Vec<String>,
+    is_over: bool,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Staged {
+    signature: Signature,
+    point: StagePoint,
+}
+
+/// The store as one pipeline sees it.
+#[derive(Clone, Debug)]
+pub struct Durable {
+    store: Arc<Store>,
+    name: Arc<str>,
+    graph: Arc<Graph>,
+    signatures: Vec<Signature>,
+}
+
+/// Where a process before this one has come to.
+#[derive(Debug, Default)]
+pub struct Restored {
+    /// Its last commit; a part that it did not have is `None`.
+    pub epoch: Epoch,
+    /// Sources, as the graph has them.
+    pub sources: Vec<Option<SourcePoint>>,
+    /// Stages.
+    pub stages: Vec<Option<StagePoint>>,
+    /// Sinks.
+    pub sinks: Vec<Option<SinkPoint>>,
+    /// Whether all sources had ended: there is nothing more to do.
+    pub is_over: bool,
+}
+
+impl Durable {
+    /// The part of `store` that belongs to the pipeline of `graph`, whose stages' states have these signatures.
+    pub fn new(store: Arc<Store>, graph: Arc<Graph>, signatures: Vec<Signature>) -> Self {
+        Self { store, name: graph.name.as_str().into(), graph, signatures }
+    }
+
+    /// Forgets what the store holds of these sources, stages and sinks; of the whole pipeline where one of them is
+    /// `all`.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn reset(&self, names: &[String]) -> Result<(), StoreError> {
+        if names.iter().any(|name| name == "all") {
+            return self.store.forget(self.name.clone()).await;
+        }
+        let mut commit = Commit::of_facts(self.name.clone(), now());
+        for name in names {
+            [SOURCE, STAGE, SINK, GROUP].into_iter().for_each(|kind| commit.delete_all(Places::Of(kind, name)));
+        }
+        if !commit.is_empty() {
+            // Counts of some that begin anew and some that do not can never balance: all begin anew.
+            commit.delete(&Place::of(PIPELINE, ""));
+            self.store.commit(commit).await?;
+        }
+        Ok(())
+    }
+
+    /// What a process before this one has committed, if any has.
+    ///
+    /// # Errors
+    /// When it is damaged, or does not fit the pipeline.
+    pub fn restore(&self) -> Result<Option<Restored>, Unfit> {
+        let graph = &self.graph;
+        let mut found = Restored::nothing(graph);
+        let (mut whole, mut unfit, mut groups) = (None, None, Vec::new());
+        let restored = self.store.restore(&self.name, |place, value| {
+            let read = match place.kind {
+                PIPELINE => parse(&place, value).map(|value: Whole| whole = Some(value)),
+                GROUP => group(&place, value)
+                    .map(|(group, saved)| groups.push((place.participant.to_string(), group, saved))),
+                _ => self.part(&place, value, &mut found),
+            };
+            if let Err(error) = read {
+                unfit.get_or_insert(error);
+            }
+        })?;
+        if let Some(unfit) = unfit {
+            return Err(unfit);
+        }
+        let Some(epoch) = restored.epoch else { return Ok(None) };
+        for (stage, group, saved) in groups {
+            let at = graph.stages.iter().position(|other| other.name == stage);
+            let Some(point) = at.and_then(|at| found.stages.get_mut(at)).and_then(Option::as_mut) else {
+                return Err(Unfit::Gone { what: "stage", name: stage });
+            };
+            point.groups.insert(group, saved);
+        }
+        found.epoch = Epoch(epoch);
+        match whole {
+            Some(whole) if whole.edges == self.edges() => found.is_over = whole.is_over,
+            _ => found.count_anew(graph),
+        }
+        Ok(Some(found))
+    }
+
+    fn part(&self, place: &Place<'_>, value: &[u8], found: &mut Restored) -> Result<(), Unfit> {
+        let name = &*place.participant;
+        let gone = |what| Unfit::Gone { what, name: name.to_owned() };
+        match place.kind {
+            SOURCE => {
+                let at = self.graph.sources.iter().position(|source| source.name == name);
+                let slot = at.and_then(|at| found.sources.get_mut(at)).ok_or_else(|| gone("source"))?;
+                *slot = Some(parse(place, value)?);
+            }
+            STAGE => {
+                let at = self.graph.stages.iter().position(|stage| stage.name == name);
+                let now = at.and_then(|at| self.signatures.get(at)).ok_or_else(|| gone("stage"))?;
+                let slot = at.and_then(|at| found.stages.get_mut(at)).ok_or_else(|| gone("stage"))?;
+                let Staged { signature, point } = parse(place, value)?;
+                if signature != *now {
+                    return Err(Unfit::Changed { stage: name.to_owned(), before: signature, now: now.clone() });
+                }
+                *slot = Some(point);
+            }
+            SINK => {
+                let at = self.graph.sinks.iter().position(|sink| sink.name == name);
+                let slot = at.and_then(|at| found.sinks.get_mut(at)).ok_or_else(|| gone("sink"))?;
+                *slot = Some(parse(place, value)?);
+            }
+            kind => {
+                let why = format!("it is of kind {kind}, which this version does not know");
+                return Err(Unfit::Unread { name: name.to_owned(), why });
+            }
+        }
+        Ok(())
+    }
+
+    fn edges(&self) -> Vec<String> {
+        self.graph.edges.iter().map(|edge| format!("{} {:?}", ledger::name(&self.graph, edge), edge.port)).collect()
+    }
+
+    /// Everything that the participants reported of `epoch`, to be written at once.
+    pub fn commit(&self, epoch: Epoch, points: &[Point], is_over: bool) -> Commit {
+        let mut commit = Commit::of_epoch(self.name.clone(), epoch.0, now());
+        let mut put = |kind, name: &str, value: Result<Vec<u8>, serde_json::Error>| match value {
+            Ok(value) => commit.put(&Place::of(kind, name), &value),
+            // Numbers, texts and lists always are JSON.
+            Err(error) => tracing::error!(%error, name, "a position cannot be written"),
+        };
+        put(PIPELINE, "", serde_json::to_vec(&Whole { edges: self.edges(), is_over }));
+        for point in points {
+            match point {
+                Point::Source(at, point) => {
+                    let Some(source) = self.graph.sources.get(*at) else { continue };
+                    put(SOURCE, &source.name, serde_json::to_vec(point));
+                }
+                Point::Sink(at, point) => {
+                    let Some(sink) = self.graph.sinks.get(*at) else { continue };
+                    put(SINK, &sink.name, serde_json::to_vec(point));
+                }
+                Point::Stage(at, handed) => {
+                    let (Some(stage), Some(signature)) = (self.graph.stages.get(*at), self.signatures.get(*at)) else {
+                        continue;
+                    };
+                    let point = StagePoint {
+                        groups: Default::default(),
+                        watermark: handed.watermark,
+                        tally: handed.tally,
+                        received: handed.received.clone(),
+                        sent: handed.sent.clone(),
+                    };
+                    put(STAGE, &stage.name, serde_json::to_vec(&Staged { signature: signature.clone(), point }));
+                }
+            }
+        }
+        for point in points {
+            if let Point::Stage(at, handed) = point
+                && let Some(stage) = self.graph.stages.get(*at)
+            {
+                handed.changes.iter().for_each(|change| put_group(&mut commit, &stage.name, change));
+            }
+        }
+        commit
+    }
+
+    /// Writes a commit; where the disk is full, again and again, telling `full` why it waits.
+    ///
+    /// # Errors
+    /// What ends the pipeline.
+    pub async fn write(&self, commit: Commit, full: impl Fn(Option<String>)) -> Result<(), StoreError> {
+        let mut waited = false;
+        loop {
+            match self.store.commit(commit.clone()).await {
+                Ok(_) => {
+                    if waited {
+                        tracing::info!(pipeline = &*self.name, "there is room again, the pipeline goes on");
+                        full(None);
+                    }
+                    return Ok(());
+                }
+                Err(error @ StoreError::Full { .. }) => {
+                    if !waited {
+                        tracing::error!(pipeline = &*self.name, %error, "the pipeline pauses");
+                    }
+                    waited = true;
+                    full(Some(error.to_string()));
+                    tokio::time::sleep(FULL).await;
+                    self.store.room().await?;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}
+
+impl Restored {
+    /// What there is where nobody has committed anything.
+    pub fn nothing(graph: &Graph) -> Self {
+        Self {
+            sources: vec![None; graph.sources.len()],
+            stages: vec![None; graph.stages.len()],
+            sinks: vec![None; graph.sinks.len()],
+            ..Self::default()
+        }
+    }
+
+    /// The sources and sinks that it holds.
+    pub fn begun(&self) -> Vec<Participant> {
+        let sources = self.sources.iter().enumerate().filter(|(_, point)| point.is_some());
+        let sinks = self.sinks.iter().enumerate().filter(|(_, point)| point.is_some());
+        sources.map(|(at, _)| Participant::Source(at)).chain(sinks.map(|(at, _)| Participant::Sink(at))).collect()
+    }
+
+    /// Counts of other edges than there are now would never balance.
+    fn count_anew(&mut self, graph: &Graph) {
+        let empty = Committed::empty(graph);
+        for (at, point) in self.sources.iter_mut().enumerate() {
+            if let Some(point) = point {
+                point.tally = Default::default();
+                point.sent = vec![0; graph.out_of(Producer::Source(at)).count()];
+            }
+        }
+        for (point, empty) in self.stages.iter_mut().zip(empty.stages) {
+            if let Some(point) = point {
+                *point = StagePoint { groups: std::mem::take(&mut point.groups), watermark: point.watermark, ..empty };
+            }
+        }
+        for (point, empty) in self.sinks.iter_mut().zip(empty.sinks) {
+            if let Some(point) = point {
+                *point = SinkPoint { position: point.position.take(), ..empty };
+            }
+        }
+    }
+}
+
+fn now() -> i64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}
+
+fn parse<T: DeserializeOwned>(place: &Place<'_>, value: &[u8]) -> Result<T, Unfit> {
+    serde_json::from_slice(value)
+        .map_err(|error| Unfit::Unread { name: place.participant.to_string(), why: error.to_string() })
+}
+
+fn put_group(commit: &mut Commit, stage: &str, change: Change<'_>) {
+    let Change { key, window, kept } = change;
+    let place = Place::group(GROUP, stage, slot(key), key, (window != ALL).then_some((window.start, window.end)));
+    let Some((state, facts)) = kept else { return commit.delete(&place) };
+    let mut value = Vec::with_capacity(HEAD + state.len());
+    value.extend_from_slice(&facts.count.to_be_bytes());
+    value.extend_from_slice(&facts.time.to_be_bytes());
+    value.extend_from_slice(&facts.seen.to_be_bytes());
+    value.extend_from_slice(&facts.panes.to_be_bytes());
+    value.push(u8::from(facts.is_late));
+    value.extend_from_slice(state);
+    commit.put(&place, &value);
+}
+
+fn group(place: &Place<'_>, value: &[u8]) -> Result<((Vec<u8>, Window), Saved), Unfit> {
+    let window = place.window.map_or(ALL, |(start, end)| Window { start, end });
+    let split = || {
+        let (count, rest) = value.split_first_chunk()?;
+        let (time, rest) = rest.split_first_chunk()?;
+        let (seen, rest) = rest.split_first_chunk()?;
+        let (panes, rest) = rest.split_first_chunk()?;
+        let (late, state) = rest.split_first()?;
+        let facts = Facts {
+            count: u64::from_be_bytes(*count),
+            time: i64::from_be_bytes(*time),
+            seen: i64::from_be_bytes(*seen),
+            panes: u32::from_be_bytes(*panes),
+            is_late: *late != 0,
+        };
+        Some(Saved { state: state.to_vec(), facts })
+    };
+    let saved = split().ok_or_else(|| Unfit::Unread {
+        name: place.participant.to_string(),
+        why: format!("a group has {} bytes where {HEAD} belong in front of its state", value.len()),
+    })?;
+    Ok(((place.key.to_vec(), window), saved))
+}

@@ -1,0 +1,181 @@
+//! Pipelines over a store: through crashes of the machine at any operation of the disk, and through changed files.
+
+use std::path::Path;
+
+use super::*;
+use crate::{
+    disk::{Sim, sim::Failure},
+    pipeline::durable::Unfit,
+    store::{Lock, Settings, Store},
+};
+
+/// A store on `disk` as a process opens it, with a lock of its own, for those before it have ended.
+fn store(disk: &Sim) -> Result<Arc<Store>, crate::store::StoreError> {
+    let folder = tempfile::tempdir().unwrap();
+    let lock = Lock::take(folder.path()).unwrap();
+    let settings = Settings { ballast: 4096, ..Settings::default() };
+    Store::open(Arc::new(disk.clone()), Path::new("/state"), lock, settings).map(Arc::new)
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
+}
+
+fn plan(values: &[String], workers: usize) -> Plan {
+    Plan::new(values)
+        .batch(20)
+        .rate("6000/s")
+        .truncating()
+        .stage("evens", Kind::Filter, "in", workers)
+        .stage("sums", Kind::Aggregate, "evens, evens.rest", workers)
+        .windows(50)
+        .sink("out", "sums")
+        .sink("evens_out", "evens")
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 16, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// P1 and P2, through the store: wherever the machine falls, and whatever it had not synced is lost or torn, the
+    /// next process goes on from what was committed. With sinks that can take back, the outputs are those of a run
+    /// without a fall, to the last one and in order; what was acknowledged to the source is never beyond the commit.
+    #[test]
+    fn a_fall_at_any_operation_of_the_disk_leaves_no_trace(
+        seed in any::<u64>(),
+        falls in proptest::collection::vec((0usize..120, any::<bool>()), 1..4),
+        workers in 1usize..3,
+    ) {
+        let values = numbers(1500);
+        let runtime = runtime();
+        let (parts, clean) = plan(&values, workers).parts();
+        prop_assert_eq!(runtime.block_on(async { end(start(parts)).await }).ending, Ending::Completed);
+
+        let (disk, collected) = (Sim::new(), super::parts::Collected::default());
+        let mut falls = falls.into_iter();
+        let committed = loop {
+            let fall = falls.next();
+            if let Some((operation, is_before)) = fall {
+                disk.fail(operation as u64, if is_before { Failure::CrashBefore } else { Failure::CrashAfter });
+            }
+            let ended = store(&disk).ok().map(|store| {
+                let plan = plan(&values, workers);
+                let parts = plan.parts_after(&store, &collected).unwrap();
+                let acknowledged = plan.source().acknowledged.clone();
+                let ended = runtime.block_on(async { end(start(parts)).await });
+                let position = ended.committed.sources[0].position.0.as_u64().unwrap();
+                assert!(acknowledged.load(Ordering::SeqCst) <= position, "acknowledged beyond the commit");
+                ended
+            });
+            if !disk.is_down() {
+                let ended = ended.expect("the store opens on a disk that works");
+                prop_assert_eq!(&ended.ending, &Ending::Completed);
+                prop_assert_eq!(ledger::audit(ended.board.graph(), &ended.committed), vec![]);
+                break ended.committed;
+            }
+            disk.restart(seed);
+        };
+        prop_assert_eq!(collected.values("out"), clean.values("out"));
+        prop_assert_eq!(collected.values("evens_out"), clean.values("evens_out"));
+        prop_assert_eq!(committed.stages.iter().map(|stage| stage.tally.received).collect::<Vec<_>>(), [1500, 1500]);
+        prop_assert!(committed.stages[1].groups.is_empty());
+    }
+}
+
+#[test]
+fn what_has_been_completed_is_not_done_again() {
+    let (disk, collected, runtime) = (Sim::new(), super::parts::Collected::default(), runtime());
+    let values = numbers(300);
+    for _ in 0..2 {
+        let store = store(&disk).unwrap();
+        let parts = plan(&values, 1).parts_after(&store, &collected).unwrap();
+        let ended = runtime.block_on(async { end(start(parts)).await });
+        assert_eq!(ended.ending, Ending::Completed);
+        assert_eq!(ended.committed.sources[0].tally.received, 300);
+        assert_eq!(collected.values("evens_out"), evens(&values));
+    }
+}
+
+#[test]
+fn a_drained_pipeline_goes_on_with_its_open_windows() {
+    let (disk, collected, runtime) = (Sim::new(), super::parts::Collected::default(), runtime());
+    let values = numbers(400);
+    let mut first = plan(&values, 1);
+    let allowance = first.allowance();
+    allowance.add_permits(7);
+    let store = store(&disk).unwrap();
+    let ended = runtime.block_on(async {
+        let running = start(first.parts_after(&store, &collected).unwrap());
+        while first.source().accepted.load(Ordering::SeqCst) < 140 {
+            tokio::task::yield_now().await;
+        }
+        running.commands.send(Command::Drain(PATIENCE)).await.unwrap();
+        end(running).await
+    });
+    assert_eq!(ended.ending, Ending::Drained);
+    assert!(!ended.committed.stages[1].groups.is_empty(), "a window is open");
+
+    let parts = plan(&values, 1).parts_after(&store, &collected).unwrap();
+    let ended = runtime.block_on(async { end(start(parts)).await });
+    assert_eq!(ended.ending, Ending::Completed);
+    let (parts, clean) = plan(&values, 1).parts();
+    runtime.block_on(async { end(start(parts)).await });
+    assert_eq!(collected.values("out"), clean.values("out"));
+}
+
+#[test]
+fn a_full_disk_pauses_the_pipeline_until_there_is_room() {
+    let (disk, collected, runtime) = (Sim::new(), super::parts::Collected::default(), runtime());
+    let values = numbers(900);
+    let store = store(&disk).unwrap();
+    disk.fail(3, Failure::NoSpace);
+    let parts = plan(&values, 1).parts_after(&store, &collected).unwrap();
+    let ended = runtime.block_on(async { end(start(parts)).await });
+    assert!(disk.fired());
+    assert_eq!(ended.ending, Ending::Completed);
+    assert_eq!(collected.values("evens_out"), evens(&values));
+}
+
+#[test]
+fn a_failed_sync_ends_the_pipeline_and_acknowledges_nothing() {
+    for nth in 0..40 {
+        let (disk, collected, runtime) = (Sim::new(), super::parts::Collected::default(), runtime());
+        let store = store(&disk).unwrap();
+        disk.fail(nth, Failure::Eio);
+        let plan = plan(&numbers(100), 1);
+        let parts = plan.parts_after(&store, &collected).unwrap();
+        let ended = runtime.block_on(async { end(start(parts)).await });
+        if !disk.fired() {
+            return;
+        }
+        if let Ending::Failed(why) = &ended.ending {
+            assert!(why.contains("/state/store"), "{why}");
+            let position = ended.committed.sources[0].position.0.as_u64().unwrap();
+            assert!(plan.source().acknowledged.load(Ordering::SeqCst) <= position);
+        }
+    }
+}
+
+#[test]
+fn state_that_does_not_fit_is_refused_by_name_until_it_is_given_up() {
+    let (disk, collected, runtime) = (Sim::new(), super::parts::Collected::default(), runtime());
+    let store = store(&disk).unwrap();
+    let values = numbers(100);
+    let run = |plan: &Plan| {
+        let parts = plan.parts_after(&store, &collected)?;
+        Ok::<_, Unfit>(runtime.block_on(async { end(start(parts)).await }))
+    };
+    run(&plan(&values, 1)).unwrap();
+    // More workers are no change of the state.
+    run(&plan(&values, 2)).unwrap();
+    let other = plan(&values, 1).windows(70);
+    let refused = run(&other).unwrap_err().to_string();
+    assert!(refused.contains("stage `sums`"), "{refused}");
+    let fewer = Plan::new(&values).stage("evens", Kind::Filter, "in", 1).sink("evens_out", "evens");
+    assert!(matches!(run(&fewer), Err(Unfit::Gone { what: "stage", name }) if name == "sums"));
+
+    let durable = other.durable_on(&store);
+    runtime.block_on(durable.reset(&["sums".to_owned()])).unwrap();
+    assert_eq!(run(&other).unwrap().ending, Ending::Completed);
+    runtime.block_on(durable.reset(&["all".to_owned()])).unwrap();
+    assert_eq!(run(&fewer).unwrap().committed.sources[0].tally.received, 100, "everything is read again");
+}

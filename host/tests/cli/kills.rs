@@ -1,0 +1,205 @@
+//! The host killed at any moment, and started again: what it had committed is there, what it had not is done again.
+
+use std::{
+    io::{Read as _, Write as _},
+    net::{SocketAddr, TcpStream},
+    time::{Duration, Instant},
+};
+
+use rustix::process::Signal;
+
+use crate::folder::{Folder, PATIENCE, Started};
+
+/// Kills in a run.
+const KILLS: u32 = 10;
+
+/// Records of the input.
+const RECORDS: u64 = 60_000;
+
+/// A pipeline from a file through a filter and windows into a file that is rotated.
+const PIPELINE: &str = "version: 1
+name: killed
+epoch: 100ms
+sources:
+  in: { file: { path: input.ndjson }, decode: json, key: /client, time: /ts, rate: 25000/s, watermark: { lag: 100ms } }
+stages:
+  served: { from: in, filter: std/where, config: { where: status < 500 } }
+  sums: { from: served, aggregate: std/summary, config: { field: /ms, echo: [/client] }, window: { tumbling: 100ms } }
+sinks:
+  out: { from: sums, file: { path: OUT, rotate: { bytes: 200KiB } }, encode: json }
+";
+
+/// Milliseconds that nobody foresees and everybody can repeat: SplitMix64 of the number of the kill.
+fn moment(seed: u64, kill: u32) -> Duration {
+    let mut z = seed.wrapping_add(u64::from(kill).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    Duration::from_millis(50 + (z ^ (z >> 31)) % 500)
+}
+
+/// A seed that is new in each run, and told when the test fails.
+fn seed() -> u64 {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    u64::from(now.subsec_nanos())
+}
+
+/// Everything in the files that rotation made of `name`, oldest first.
+fn whole(folder: &Folder, name: &str) -> String {
+    let aside = (1..).map(|n| format!("{name}.{n}")).take_while(|name| folder.path(name).exists());
+    aside.chain([name.to_owned()]).map(|name| folder.read(&name)).collect()
+}
+
+fn kill_after(mut host: Started, wait: Duration) {
+    let until = Instant::now() + wait;
+    while Instant::now() < until {
+        std::thread::yield_now();
+    }
+    host.signal(Signal::KILL);
+    host.status();
+}
+
+/// Row 1 and T1: file → windows → file is exactly once through any crash.
+#[test]
+fn a_host_killed_again_and_again_writes_what_one_that_lives_writes() {
+    let (folder, seed) = (Folder::new(), seed());
+    let record = |n: u64| {
+        format!("{{\"ts\":{},\"client\":\"c{}\",\"status\":{},\"ms\":{}}}\n", n / 20, n % 17, 200 + n % 7 * 60, n % 100)
+    };
+    folder.write("input.ndjson", (0..RECORDS).map(record).collect::<String>());
+    folder.write("clean.yaml", PIPELINE.replace("OUT", "clean.ndjson").replace(", rate: 25000/s", ""));
+    folder.write("killed.yaml", PIPELINE.replace("OUT", "out.ndjson"));
+    folder.run(&["run", "clean.yaml", "--state", "none"]).exits(0).complains("ledger balanced");
+
+    let mut cut = 0;
+    for kill in 0..KILLS {
+        let mut host = folder.start(&["run", "killed.yaml", "--json"]);
+        host.until_running();
+        kill_after(host, moment(seed, kill));
+        cut += usize::from(folder.path("out.ndjson").exists() && !whole(&folder, "out.ndjson").is_empty());
+    }
+    let said = folder.run(&["run", "killed.yaml", "--json"]).exits(0);
+    let pipeline = &said.json()["result"]["pipelines"][0];
+    assert_eq!(pipeline["ledger"]["balanced"], true, "seed {seed}");
+    assert_eq!(pipeline["ledger"]["edges"][0]["sent"], RECORDS, "seed {seed}");
+    assert!(cut > 0, "no kill came when something had been written: seed {seed} has tested nothing");
+    assert_eq!(whole(&folder, "out.ndjson"), whole(&folder, "clean.ndjson"), "seed {seed}");
+}
+
+/// A host that is posted to, and where.
+fn posted(folder: &Folder) -> (Started, SocketAddr) {
+    let mut host = folder.start(&["run", "p.yaml"]);
+    let line = host.until(|line| line.contains("listening"));
+    let address = line.split("address=").nth(1).unwrap().split_whitespace().next().unwrap().parse().unwrap();
+    host.until_running();
+    (host, address)
+}
+
+/// Whether a record was answered with 200.
+fn post(address: SocketAddr, record: &str) -> std::io::Result<bool> {
+    let mut stream = TcpStream::connect(address)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    let length = record.len();
+    write!(
+        stream,
+        "POST / HTTP/1.1\r\nhost: t\r\nconnection: close\r\ncontent-type: application/x-ndjson\r\ncontent-length: {length}\r\n\r\n{record}"
+    )?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    Ok(answer.starts_with("HTTP/1.1 200"))
+}
+
+/// T1, of a source that cannot be asked again: who was answered 200 finds the record, once.
+#[test]
+fn a_record_that_was_answered_200_outlives_the_host() {
+    let (folder, seed) = (Folder::new(), seed());
+    let pipeline = "version: 1\nname: posted\nepoch: 100ms\n\
+                    sources:\n  in: { http: { listen: \"127.0.0.1:0\" }, decode: json }\n\
+                    sinks:\n  out: { from: in, file: { path: out.ndjson }, encode: json }\n";
+    folder.write("p.yaml", pipeline);
+    let (mut answered, mut number) = (Vec::new(), 0u64);
+    for kill in 0..4 {
+        let (host, address) = posted(&folder);
+        let posting = std::thread::spawn(move || {
+            let mut answered = Vec::new();
+            while let Ok(is_answered) = post(address, &format!("{{\"n\":{number}}}\n")) {
+                if is_answered {
+                    answered.push(number);
+                }
+                number += 1;
+            }
+            (answered, number + 1)
+        });
+        kill_after(host, moment(seed, kill));
+        let (these, next) = posting.join().unwrap();
+        (number, answered) = (next, [answered, these].concat());
+    }
+    let (mut host, _) = posted(&folder);
+    host.signal(Signal::TERM);
+    assert_eq!(host.status().code(), Some(0), "seed {seed}");
+    let written: Vec<u64> = folder
+        .read("out.ndjson")
+        .lines()
+        .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()["n"].as_u64().unwrap())
+        .collect();
+    assert!(!answered.is_empty(), "nobody was answered: seed {seed} has tested nothing");
+    let missing: Vec<&u64> = answered.iter().filter(|n| !written.contains(n)).collect();
+    assert!(missing.is_empty(), "seed {seed}: answered and lost {missing:?}");
+    let mut once = written.clone();
+    once.dedup();
+    assert_eq!(once, written, "seed {seed}: doubled");
+}
+
+/// Row 7: the second host is told who has the state, also while the first is stopped, which then goes on.
+#[test]
+fn a_second_host_does_not_touch_the_state_of_the_first() {
+    let folder = Folder::new();
+    folder.write("p.yaml", crate::folder::endless("first", "discard: {}"));
+    folder.write("q.yaml", crate::folder::endless("second", "discard: {}"));
+    let mut first = folder.start(&["run", "p.yaml", "--progress"]);
+    first.until_running();
+    first.signal(Signal::STOP);
+    let second = folder.run(&["run", "q.yaml", "--socket", "other.sock"]).exits(3).complains("TG409");
+    second.complains("holds it");
+    first.signal(Signal::CONT);
+    first.until(|line| line.contains("epoch"));
+    first.signal(Signal::TERM);
+    assert_eq!(first.status().code(), Some(0));
+}
+
+/// Row 63's neighbour: a changed stage is refused with the cure, and the cure works.
+#[test]
+fn a_stage_that_is_made_otherwise_now_is_refused_until_its_state_is_given_up() {
+    let folder = Folder::new();
+    folder.write("input.ndjson", "{\"k\":\"a\",\"n\":1}\n");
+    let pipeline = |key: &str| {
+        format!(
+            "version: 1\nname: changed\nsources:\n  in: {{ file: {{ path: input.ndjson }}, decode: json }}\n\
+             stages:\n  sums: {{ from: in, aggregate: std/summary, config: {{ field: /n }}, key: {key} }}\n\
+             sinks:\n  out: {{ from: sums, stdout: {{}}, encode: json }}\n"
+        )
+    };
+    folder.write("p.yaml", pipeline("/k"));
+    folder.run(&["run", "p.yaml"]).exits(0);
+    let again = folder.run(&["run", "p.yaml"]).exits(0).complains("an earlier run has completed it");
+    assert_eq!(again.out, "");
+    folder.write("p.yaml", pipeline("/n"));
+    folder.run(&["run", "p.yaml"]).exits(2).complains("TG410").complains("--reset-state sums");
+    let anew = folder.run(&["run", "p.yaml", "--reset-state", "all"]).exits(0);
+    assert!(anew.out.contains("\"count\":1"), "{}", anew.out);
+}
+
+#[test]
+fn an_output_that_somebody_took_away_is_missed_by_name_and_can_be_given_up() {
+    let folder = Folder::new();
+    folder.write("p.yaml", crate::folder::endless("taken", "file: { path: out.ndjson }, encode: json"));
+    let written = |line: &str| line.contains("epoch") && !line.contains("out 0/s");
+    let mut host = folder.start(&["run", "p.yaml", "--progress"]);
+    host.until(written);
+    kill_after(host, Duration::ZERO);
+    std::fs::rename(folder.path("out.ndjson"), folder.path("mine.ndjson")).unwrap();
+    folder.run(&["run", "p.yaml"]).exits(1).complains("out.ndjson").complains("--reset-state out");
+    let mut host = folder.start(&["run", "p.yaml", "--progress", "--reset-state", "out"]);
+    host.until(written);
+    host.signal(Signal::TERM);
+    host.end().exits(0).complains("ledger balanced");
+}
