@@ -23,7 +23,7 @@ use super::{
     ledger,
 };
 use crate::{
-    config::graph::{Graph, Producer, Stage},
+    config::graph::{Graph, Producer, Stage, Windowing},
     epoch::Epoch,
     stage::table::{Change, Facts, Saved, slot},
     store::{Commit, Place, Places, Store, StoreError},
@@ -57,9 +57,9 @@ pub enum Unfit {
         /// Name of the stage.
         stage: String,
         /// How the state was made.
-        before: Signature,
+        before: Box<Signature>,
         /// How it would be made now.
-        now: Signature,
+        now: Box<Signature>,
     },
     /// Something the file no longer names.
     #[error("go on without {what} `{name}`, of which the store holds where it stood")]
@@ -102,7 +102,12 @@ impl std::fmt::Display for Signature {
 impl Signature {
     /// That of a stage whose plugin calls itself `plugin`.
     pub fn of(stage: &Stage, plugin: &str, state_version: u32) -> Self {
-        let window = format!("{:?}", stage.window);
+        // What becomes of late records is a rule, not part of what is kept.
+        let window = match stage.window {
+            Windowing::None => "none".to_owned(),
+            Windowing::Tumbling { size, .. } => format!("tumbling {size}"),
+            Windowing::Count(records) => format!("of {records} records"),
+        };
         Self { plugin: plugin.to_owned(), state_version, key: stage.key.clone(), window }
     }
 }
@@ -223,7 +228,8 @@ impl Durable {
                 let slot = at.and_then(|at| found.stages.get_mut(at)).ok_or_else(|| gone("stage"))?;
                 let Staged { signature, point } = parse(place, value)?;
                 if signature != *now {
-                    return Err(Unfit::Changed { stage: name.to_owned(), before: signature, now: now.clone() });
+                    let (before, now) = (Box::new(signature), Box::new(now.clone()));
+                    return Err(Unfit::Changed { stage: name.to_owned(), before, now });
                 }
                 *slot = Some(point);
             }

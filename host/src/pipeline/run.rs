@@ -177,6 +177,9 @@ impl Supervisor {
         let restored = restored.unwrap_or_else(|| Restored::nothing(graph));
         let (is_over, begun) = (restored.is_over, restored.begun());
         committed.resume(restored, &mut source_tasks).await?;
+        for (meter, point) in self.board.stages.iter().zip(&committed.stages) {
+            meter.reset(&point.tally);
+        }
         for (task, point) in sink_tasks.iter().zip(&committed.sinks) {
             task.meter.reset(&point.tally);
         }
