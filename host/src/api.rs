@@ -19,7 +19,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, watch};
 
-use crate::pipeline::{Board, Status};
+use crate::pipeline::{Board, Drain, Status};
 
 pub use routes::{control, open};
 pub use serve::serve;
@@ -32,8 +32,8 @@ pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 pub struct Service {
     /// Its pipelines, in the order in which they were named.
     pub pipelines: Vec<Arc<Hosted>>,
-    /// Where a drain is asked for, with how long it may take; the host's main loop holds the other end.
-    pub drains: mpsc::Sender<Duration>,
+    /// Where a drain is asked for; the host's main loop holds the other end.
+    pub drains: mpsc::Sender<Drain>,
     /// How long a drain may take where nobody says.
     pub drain_deadline: Duration,
     /// Becomes true when every pipeline has ended; the host's main loop holds the other end.

@@ -9,6 +9,7 @@ pub mod codes;
 pub mod diagnostic;
 mod fences;
 pub mod graph;
+pub mod guarantee;
 mod host;
 mod limits;
 mod load;

@@ -19,7 +19,8 @@ pub mod source_task;
 
 pub use board::{Board, Phase, Status};
 pub use build::{Parts, PluginPart};
-pub use run::{Command, Ended, Ending, Running, start};
+pub use run::{Command, Drain, Ended, Ending, Running, start};
+pub use source_task::OpenWindows;
 
 #[cfg(test)]
 mod tests;

@@ -166,7 +166,7 @@ async fn the_telemetry_collector_loses_nothing_that_was_measured_or_posted() {
 
     let running = pipeline::start(parts);
     let (sent, accepted) = tokio::task::spawn_blocking(move || post_for_a_while(port)).await.unwrap();
-    running.commands.send(Command::Drain(PATIENCE)).await.unwrap();
+    running.commands.send(Command::Drain(Drain::within(PATIENCE))).await.unwrap();
     let ended = end(running.task).await;
     assert_eq!(ended.ending, Ending::Drained);
     assert_eq!(ledger::audit(ended.board.graph(), &ended.committed), []);

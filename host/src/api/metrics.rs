@@ -185,6 +185,9 @@ pub const FAMILIES: &[Family] = &[
         &["pipeline"],
         |view, to| whole(view, to, view.status.epoch_age.unwrap_or_default()),
     ),
+    gauge("tidegate_commit_seconds", "How long the last commit took to be written", &["pipeline"], |view, to| {
+        whole(view, to, view.status.commit_seconds);
+    }),
     gauge(
         "tidegate_ledger_imbalance_records",
         "Records that the ledger of the last commit does not account for; always 0",

@@ -2,7 +2,7 @@
 //!
 //! Owns paths and documents. Invariant: whatever changes something is a route of [`control`] only.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use axum::{
     Json, Router,
@@ -15,7 +15,10 @@ use axum::{
 use serde::{Deserialize, Serialize};
 
 use super::{Drained, HostStatus, Service, VERSION, guard, metrics};
-use crate::{pipeline::board::NotReady, unit::Span};
+use crate::{
+    pipeline::{Drain, OpenWindows, board::NotReady},
+    unit::Span,
+};
 
 /// Everything, for the control socket.
 pub fn control(service: Arc<Service>) -> Router {
@@ -100,14 +103,17 @@ async fn status(State(service): State<Arc<Service>>) -> Json<HostStatus> {
 #[derive(Deserialize)]
 struct DrainTerms {
     deadline: Option<Span>,
+    #[serde(default)]
+    close_windows: bool,
 }
 
 /// Asks for a drain, and answers when everything has ended. Somebody who goes away meanwhile stops nothing.
 async fn drain(State(service): State<Arc<Service>>, Query(terms): Query<DrainTerms>) -> Response {
-    let deadline: Duration = terms.deadline.map_or(service.drain_deadline, |deadline| deadline.0);
+    let deadline = terms.deadline.map_or(service.drain_deadline, |deadline| deadline.0);
+    let windows = if terms.close_windows { OpenWindows::Close } else { OpenWindows::Keep };
     let mut all_ended = service.all_ended.clone();
     // The main loop that takes drains also says when everything has ended: without it, everything has.
-    let asked = service.drains.send(deadline).await.is_ok();
+    let asked = service.drains.send(Drain { deadline, windows }).await.is_ok();
     let ended = all_ended.wait_for(|ended| *ended).await.is_ok();
     let code = if asked || ended { StatusCode::OK } else { StatusCode::GONE };
     (code, Json(Drained { ended: service.ends() })).into_response()

@@ -9,7 +9,11 @@ use serde::Serialize;
 
 use super::{Answer, Outcome, figure, files, settings};
 use crate::{
-    config::{budget, graph::Graph},
+    config::{
+        budget,
+        graph::Graph,
+        guarantee::{Guaranteed, guarantees},
+    },
     unit::Size,
 };
 
@@ -33,10 +37,11 @@ struct Good {
     /// Bytes that all limits add up to.
     memory: u64,
     workers: usize,
+    guarantees: Vec<Guaranteed>,
 }
 
 impl Good {
-    fn of(file: PathBuf, graph: &Graph) -> Self {
+    fn of(file: PathBuf, graph: &Graph, is_kept: bool) -> Self {
         let memory = budget::summands(graph).iter().map(|part| part.bytes).fold(0, u64::saturating_add);
         Self {
             file,
@@ -46,6 +51,7 @@ impl Good {
             sinks: graph.sinks.len(),
             memory,
             workers: graph.stages.iter().map(|stage| stage.workers).sum(),
+            guarantees: guarantees(graph, is_kept),
         }
     }
 
@@ -59,8 +65,14 @@ impl Good {
             figure::several(self.stages, "stage"),
             figure::several(self.sinks, "sink"),
             figure::several(self.workers, "worker"),
-        )
+        ) + &self.guarantees.iter().map(guarantee_line).collect::<String>()
     }
+}
+
+fn guarantee_line(of: &Guaranteed) -> String {
+    let because: Vec<&str> = of.because.iter().map(String::as_str).collect();
+    let colon = if because.is_empty() { "" } else { ": " };
+    format!("  `{}` has every record {}{colon}{}\n", of.sink, of.guarantee.words(), because.join("; "))
 }
 
 impl Check {
@@ -69,7 +81,8 @@ impl Check {
         super::log::start(&crate::config::Log { level: crate::config::LogLevel::Warn, ..host.host.log.clone() });
         let engine = settings::engine_if_cached(Path::new(&host.host.plugins.cache))?;
         let checked = files::check(&self.files, &host, &engine).map_err(|faults| Box::new(Answer::refused(faults)))?;
-        let good: Vec<Good> = checked.into_iter().map(|one| Good::of(one.file, &one.prepared.graph)).collect();
+        let is_kept = host.host.state_folder().is_some();
+        let good: Vec<Good> = checked.into_iter().map(|one| Good::of(one.file, &one.prepared.graph, is_kept)).collect();
         let text: String = good.iter().map(Good::line).collect();
         Ok(Answer::fine(format!("{} fine", figure::several(good.len(), "pipeline")), &good, text))
     }

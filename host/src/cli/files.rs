@@ -6,7 +6,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::{
-    config::{self, Diagnostic, Loaded, LoadedHost, budget, codes, diagnostic::Text, graph::Graph},
+    config::{self, Diagnostic, Loaded, LoadedHost, budget, codes, diagnostic::Text, graph::Graph, guarantee},
     pipeline::open::{Prepared, open},
     plugin::Engine,
 };
@@ -31,8 +31,8 @@ pub(super) fn check(paths: &[PathBuf], host: &LoadedHost, engine: &Engine) -> Re
         }
     }
     let graphs: Vec<&Graph> = checked.iter().map(|one| &*one.prepared.graph).collect();
-    if let Err(more) = budget::fit(&graphs, host) {
-        faults.extend(more);
+    for fits in [budget::fit(&graphs, host), guarantee::fit(&graphs, host)] {
+        faults.extend(fits.err().unwrap_or_default());
     }
     if faults.is_empty() { Ok(checked) } else { Err(faults) }
 }

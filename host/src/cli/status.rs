@@ -34,6 +34,9 @@ pub(super) struct Drain {
     /// How long the host may take; what is not finished then is given up [default: what the host was started with].
     #[arg(long, value_name = "TIME")]
     deadline: Option<Span>,
+    /// Close the windows that are open, marked incomplete, instead of keeping them for the next run.
+    #[arg(long)]
+    close_windows: bool,
 }
 
 impl Ask {
@@ -81,7 +84,8 @@ impl Ask {
 
 impl Drain {
     pub(super) fn perform(self) -> Outcome {
-        let query = self.deadline.map(|deadline| format!("?deadline={deadline}")).unwrap_or_default();
+        let deadline = self.deadline.map(|deadline| format!("&deadline={deadline}")).unwrap_or_default();
+        let query = format!("?close_windows={}{deadline}", self.close_windows);
         let drained: Drained = self.ask.ask(Method::POST, &format!("/api/v1/drain{query}"))?;
         let text: String = drained.ended.iter().map(|end| format!("{}: {}\n", end.pipeline, end.ending)).collect();
         let worst = drained.ended.iter().max_by_key(|end| end.exit);

@@ -6,7 +6,11 @@
 
 use std::{path::PathBuf, sync::Arc};
 
-use super::{Diagnostic, Late, Limits, Loaded, OnError, Secret, Watermark, load};
+use super::{
+    Diagnostic, Late, Limits, Loaded, OnError, Secret, Watermark,
+    guarantee::{self, Asked},
+    load,
+};
 use crate::{
     batch,
     codec::{Format, Stamp},
@@ -138,6 +142,10 @@ pub struct Stage {
     pub key: Option<String>,
     /// What the stage finishes one by one.
     pub window: Windowing,
+    /// How long, in event time, a group without a window is kept after its last record.
+    pub ttl: Option<Span>,
+    /// Its name in an earlier version of the file.
+    pub was: Option<String>,
     /// JSON pointers that somebody downstream, past filters only, wants of what this stage puts out.
     pub fields: Arc<[Arc<str>]>,
     /// Whether something downstream needs the ids of what this stage puts out.
@@ -171,6 +179,8 @@ pub struct Sink {
     pub output: Output,
     /// How records become bytes.
     pub format: Format,
+    /// What has to hold for each record.
+    pub asked: Option<Asked>,
 }
 
 /// The kind of a sink, with what it was told.
@@ -257,6 +267,9 @@ pub fn check(loaded: &Loaded, facts: &dyn Facts) -> Result<Graph, Vec<Diagnostic
     let formats: Vec<_> = loaded.pipeline.sources.iter().map(|(_, source)| build::format(source)).collect();
     let wanted = fields::want(loaded, &formats, &stages, &edges, &mut flaws);
     let graph = build::build(loaded, &stages, &order, edges, &wanted);
+    if let Some(graph) = &graph {
+        guarantee::check(loaded, graph, &mut flaws);
+    }
     let told: Vec<_> = loaded.faults.iter().filter_map(|fault| fault.labels.first()).collect();
     // A place with a fault of its own may lead to others; one is enough to know where to look.
     flaws.retain(|flaw| {

@@ -10,6 +10,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::{
+    guarantee::Asked,
     limits::Limits,
     place::{Spanned, Table},
     tree::Tree,
@@ -174,6 +175,12 @@ pub struct Stage {
     /// Stretches that an aggregate finishes one by one; without it, one running state for each key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub window: Option<Spanned<Window>>,
+    /// How long, in event time, a group without a window is kept after its last record; for ever by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ttl: Option<Spanned<Span>>,
+    /// The name under which an earlier version of the file had this stage: its state is taken over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub was: Option<Spanned<String>>,
 }
 
 impl Stage {
@@ -241,6 +248,9 @@ pub struct Sink {
     /// How records become bytes: `lines` by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub encode: Option<Spanned<Format>>,
+    /// What has to hold for each record; where it cannot be had, the file is refused. `check` says what does hold.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guarantee: Option<Spanned<Asked>>,
 }
 
 /// One channel that is not as the default.

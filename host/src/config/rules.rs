@@ -77,6 +77,7 @@ pub(crate) fn check(pipeline: &Pipeline, tree: &Tree, damaged: IsDamaged<'_>) ->
         );
         let written = tree.get("stages").and_then(|stages| stages.get(&name.value));
         rules.stage(stage, written, damaged(&["stages", &name.value, "window"]));
+        rules.was(stage, &pipeline.stages);
     }
     for (name, sink) in pipeline.sinks.iter() {
         let lost = |kind: &str| damaged(&["sinks", &name.value, kind]);
@@ -199,12 +200,36 @@ impl Rules {
             if let Some(window) = &stage.window {
                 self.no_effect("`window` of a stage that does not aggregate", &window.span);
             }
+            if let Some(ttl) = &stage.ttl {
+                self.no_effect("`ttl` of a stage that does not aggregate", &ttl.span);
+            }
             if limit("state").is_some() {
                 self.no_effect("`limits.state` of a stage that does not aggregate", &at("state"));
             }
         }
+        if let Some(ttl) = &stage.ttl {
+            self.range("ttl", ttl.0.as_millis(), 1..=86_400_000 * 3660, "ms", &ttl.span);
+            if stage.window.is_some() {
+                self.no_effect("`ttl` of a stage with windows", &ttl.span);
+            }
+        }
         if let (Some(window), false) = (&stage.window, window_damaged) {
             self.window(&window.value, &window.span);
+        }
+    }
+
+    fn was(&mut self, stage: &Stage, all: &Table<Stage>) {
+        let Some(was) = &stage.was else { return };
+        self.name("stage", was);
+        let is_there = all.iter().any(|(name, _)| name.value == was.value);
+        let is_twice = all
+            .iter()
+            .filter_map(|(_, other)| other.was.as_ref())
+            .any(|other| other.span.start < was.span.start && other.value == was.value);
+        if is_there || is_twice {
+            let why = if is_there { "is in the file" } else { "has been taken over by another stage" };
+            let message = format!("`was` names `{}`, which {why}", was.value);
+            self.fault(codes::TAKEN_NAME, message, &was.span, "name the stage that this one takes the place of");
         }
     }
 

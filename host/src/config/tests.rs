@@ -14,6 +14,7 @@ mod bad_files;
 mod budgets;
 mod fuzz;
 mod graphs;
+mod guarantees;
 mod properties;
 
 /// Reads a text as `pipelines/test.yaml`.

@@ -42,6 +42,7 @@ struct State {
     phase: Phase,
     epoch: u64,
     begun: Option<Instant>,
+    took: Duration,
     late: Vec<Participant>,
     troubles: BTreeMap<Participant, String>,
     restarts: u64,
@@ -111,6 +112,9 @@ pub struct Status {
     pub epoch: u64,
     /// Seconds that the epoch under way has taken.
     pub epoch_age: Option<f64>,
+    /// Seconds that the last commit took to be written.
+    #[serde(default)]
+    pub commit_seconds: f64,
     /// Restarts inside the process.
     pub restarts: u64,
     /// Sources.
@@ -180,6 +184,11 @@ impl Board {
         state.begun = None;
         state.late.clear();
         state.imbalances = imbalances;
+    }
+
+    /// Notes how long a commit took to be written.
+    pub fn epoch_written(&self, took: Duration) {
+        self.state().took = took;
     }
 
     /// Notes that the epoch is late, and who holds it.
@@ -263,6 +272,7 @@ impl Board {
             seconds: self.started.elapsed().as_secs_f64(),
             epoch: state.epoch,
             epoch_age: state.begun.map(|begun| begun.elapsed().as_secs_f64()),
+            commit_seconds: state.took.as_secs_f64(),
             restarts: state.restarts,
             sources: self
                 .graph

@@ -118,7 +118,9 @@ pub fn spec(graph: &Graph, at: usize, plugin: &PluginPart, board: &Board, interr
         Configured::Tumbling { size, lateness, .. } => Windowing::Tumbling(Tumbling::new(size.0, lateness.0)),
         Configured::Count(n) => Windowing::Count(n),
     };
-    let rules = Rules { stage: stage.name.clone(), windowing, groups: graph.batch.records, has_ids: stage.ids, peers };
+    let ttl = stage.ttl.map(|ttl| i64::try_from(ttl.0.as_millis()).unwrap_or(i64::MAX));
+    let (groups, has_ids) = (graph.batch.records, stage.ids);
+    let rules = Rules { stage: stage.name.clone(), windowing, ttl, groups, has_ids, peers };
     Some(Arc::new(Spec {
         stage: stage.name.clone(),
         plugin: stage.plugin.clone(),

@@ -91,6 +91,12 @@ pub struct Committed {
 }
 
 impl StagePoint {
+    /// The same but for the groups.
+    pub fn without_groups(&self) -> Self {
+        let (received, sent) = (self.received.clone(), self.sent.clone());
+        Self { groups: SavedGroups::default(), watermark: self.watermark, tally: self.tally, received, sent }
+    }
+
     /// A stage that has seen nothing.
     pub fn new(inputs: usize, edges: usize) -> Self {
         Self {

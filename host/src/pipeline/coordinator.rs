@@ -1,12 +1,13 @@
 //! When epochs begin and when they commit.
 //!
 //! A pure state machine: `step(now, input) -> actions`. Invariants: one epoch at a time; an epoch is written exactly when
-//! every participant has reported it, and counts as committed exactly when the store has reported that it is written; it
-//! is never given up, only named late; nothing begins after the last one.
+//! every participant has reported it, and counts as committed exactly when the store has written it; it is never given up,
+//! only named late; nothing begins after the last one. Where commits are slow, epochs lie further apart; who waits for one
+//! does not wait longer for that.
 
 use std::{collections::BTreeSet, time::Duration};
 
-use crate::epoch::Epoch;
+use crate::{epoch::Epoch, store::pace};
 
 /// Shortest time between the beginnings of two epochs, however often somebody asks: a commit costs an fsync.
 pub const SHORTEST: Duration = Duration::from_millis(50);
@@ -34,8 +35,10 @@ pub enum Input {
     Tick,
     /// Somebody waits for a commit.
     Wanted,
-    /// A participant has everything of the epoch.
+    /// A participant other than the store has everything of the epoch.
     Reported(Participant, Epoch),
+    /// The store has written the epoch, in this time.
+    Written(Epoch, Duration),
     /// A source will send nothing more but barriers.
     Finished(usize),
 }
@@ -49,6 +52,10 @@ pub enum Action {
     Commit(Epoch),
     /// The commit is written: tell the sources.
     Committed(Epoch),
+    /// Commits have begun to take longer than epochs should lie apart: the next one begins so long after the last began.
+    Slow(Duration),
+    /// They no longer do.
+    Quick,
     /// The epoch takes long; these have not reported.
     Late(Epoch, Vec<Participant>),
     /// The last epoch has committed.
@@ -68,7 +75,11 @@ struct UnderWay {
 /// The state of a pipeline's epochs.
 #[derive(Clone, Debug)]
 pub struct Coordinator {
+    /// How far apart epochs should begin.
     every: Duration,
+    /// How far apart they begin, so that commits take no more than their share of the time.
+    apart: Duration,
+    is_slow: bool,
     participants: BTreeSet<Participant>,
     running: BTreeSet<usize>,
     committed: Epoch,
@@ -89,8 +100,11 @@ impl Coordinator {
         let participants: BTreeSet<Participant> = participants.into_iter().chain([Participant::Store]).collect();
         let running =
             participants.iter().filter_map(|who| if let Participant::Source(i) = who { Some(*i) } else { None });
+        let every = every.max(SHORTEST);
         Self {
-            every: every.max(SHORTEST),
+            every,
+            apart: every,
+            is_slow: false,
             running: running.collect(),
             participants,
             committed,
@@ -122,7 +136,7 @@ impl Coordinator {
             Some(way) => (!way.is_named).then(|| way.since + LATE),
             None if self.is_over => None,
             None if self.is_wanted || self.running.is_empty() => Some(self.begun + SHORTEST),
-            None => Some(self.begun + self.every),
+            None => Some(self.begun.saturating_add(self.apart)),
         }
     }
 
@@ -135,10 +149,17 @@ impl Coordinator {
             Input::Finished(source) => {
                 self.running.remove(&source);
             }
-            Input::Reported(who, epoch) => {
-                if let Some(way) = self.under_way.as_mut().filter(|way| way.epoch == epoch) {
-                    way.missing.remove(&who);
+            Input::Reported(who, epoch) => self.reported(who, epoch),
+            Input::Written(epoch, took) => {
+                self.reported(Participant::Store, epoch);
+                self.apart = pace(took, self.every);
+                let is_slow = took > self.every;
+                match (self.is_slow, is_slow) {
+                    (false, true) => actions.push(Action::Slow(self.apart)),
+                    (true, false) => actions.push(Action::Quick),
+                    (true, true) | (false, false) => {}
                 }
+                self.is_slow = is_slow;
             }
         }
         if let Some(way) = self.under_way.as_mut()
@@ -164,6 +185,12 @@ impl Coordinator {
             actions.push(Action::Begin(self.begin(now)));
         }
         actions
+    }
+
+    fn reported(&mut self, who: Participant, epoch: Epoch) {
+        if let Some(way) = self.under_way.as_mut().filter(|way| way.epoch == epoch) {
+            way.missing.remove(&who);
+        }
     }
 
     fn begin(&mut self, now: Duration) -> Epoch {
@@ -199,7 +226,7 @@ mod tests {
         let mut actions: Vec<Action> =
             all().into_iter().flat_map(|who| coordinator.step(now, Input::Reported(who, epoch))).collect();
         if actions.contains(&Action::Commit(epoch)) {
-            actions.extend(coordinator.step(now, Input::Reported(Participant::Store, epoch)));
+            actions.extend(coordinator.step(now, Input::Written(epoch, Duration::ZERO)));
         }
         actions
     }
@@ -217,7 +244,7 @@ mod tests {
         );
         assert_eq!(coordinator.committed(), Epoch(0), "nothing is committed before it is written");
         assert_eq!(coordinator.step(SECOND * 2, Input::Wanted), [], "no other epoch begins meanwhile");
-        let written = Input::Reported(Participant::Store, Epoch(1));
+        let written = Input::Written(Epoch(1), Duration::ZERO);
         assert_eq!(coordinator.step(SECOND * 2, written), [Action::Committed(Epoch(1)), Action::Begin(Epoch(2))]);
     }
 
@@ -244,6 +271,33 @@ mod tests {
         assert_eq!(report_all(&mut coordinator, SECOND * 3600, Epoch(1))[0], Action::Commit(Epoch(1)));
     }
 
+    /// Row 19.
+    #[test]
+    fn slow_commits_stretch_the_time_between_epochs_but_not_for_who_waits() {
+        let mut coordinator = Coordinator::new(SECOND, all(), Epoch(0), Duration::ZERO);
+        let mut now = Duration::ZERO;
+        let mut commit = |coordinator: &mut Coordinator, number, took| {
+            now = coordinator.due().unwrap();
+            assert_eq!(coordinator.step(now, Input::Tick), [Action::Begin(Epoch(number))]);
+            all().into_iter().for_each(|who| drop(coordinator.step(now, Input::Reported(who, Epoch(number)))));
+            (now, coordinator.step(now + took, Input::Written(Epoch(number), took)))
+        };
+        let (begun, said) = commit(&mut coordinator, 1, SECOND / 5);
+        assert_eq!((said, coordinator.due()), (vec![Action::Committed(Epoch(1))], Some(begun + SECOND)));
+        let (begun, said) = commit(&mut coordinator, 2, SECOND * 2);
+        assert_eq!(said, [Action::Slow(SECOND * 10), Action::Committed(Epoch(2))]);
+        assert_eq!(coordinator.due(), Some(begun + SECOND * 10), "five times what a commit takes");
+        let (_, said) = commit(&mut coordinator, 3, SECOND * 3);
+        assert_eq!(said, [Action::Committed(Epoch(3))], "it is said once");
+        let begun = coordinator.begun;
+        coordinator.step(begun + SECOND * 3, Input::Wanted);
+        assert_eq!(coordinator.under_way().map(|(epoch, ..)| epoch), Some(Epoch(4)));
+        let now = begun + SECOND * 7 / 2;
+        all().into_iter().for_each(|who| drop(coordinator.step(now, Input::Reported(who, Epoch(4)))));
+        let said = coordinator.step(now, Input::Written(Epoch(4), SECOND / 10));
+        assert_eq!(said, [Action::Quick, Action::Committed(Epoch(4))]);
+    }
+
     #[test]
     fn when_all_sources_have_ended_a_last_epoch_commits_and_nothing_begins_after_it() {
         let mut coordinator = Coordinator::new(SECOND, all(), Epoch(7), Duration::ZERO);
@@ -263,7 +317,8 @@ mod tests {
             steps in proptest::collection::vec((0u64..400, prop_oneof![
                 Just(Input::Tick),
                 Just(Input::Wanted),
-                (0usize..5, 1u64..6).prop_map(|(who, epoch)| Input::Reported([Participant::Source(0), Participant::Source(1), Participant::Stage(0), Participant::Sink(0), Participant::Store][who], Epoch(epoch))),
+                (0usize..4, 1u64..6).prop_map(|(who, epoch)| Input::Reported([Participant::Source(0), Participant::Source(1), Participant::Stage(0), Participant::Sink(0)][who], Epoch(epoch))),
+                (1u64..6, 0u64..5000).prop_map(|(epoch, took)| Input::Written(Epoch(epoch), Duration::from_millis(took))),
                 (0usize..2).prop_map(Input::Finished),
             ]), 0..120),
         ) {
@@ -273,11 +328,11 @@ mod tests {
             let (mut asked, mut written) = (false, false);
             for (wait, input) in steps {
                 // The store writes only what it has been asked to.
-                if matches!(input, Input::Reported(Participant::Store, _)) && !asked {
+                if matches!(input, Input::Written(..)) && !asked {
                     continue;
                 }
                 now += Duration::from_millis(wait);
-                if let (Input::Reported(Participant::Store, epoch), Some((current, _))) = (input, &open) {
+                if let (Input::Written(epoch, _), Some((current, _))) = (input, &open) {
                     written |= epoch == *current;
                 } else if let (Input::Reported(who, epoch), Some((current, reported))) = (input, &mut open)
                     && epoch == *current
@@ -303,7 +358,7 @@ mod tests {
                             (asked, written) = (false, false);
                         }
                         Action::Finish => over = true,
-                        Action::Late(..) => {}
+                        Action::Late(..) | Action::Slow(_) | Action::Quick => {}
                     }
                 }
             }

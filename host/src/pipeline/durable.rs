@@ -11,6 +11,7 @@
 //! | 4 | a group, by stage, slot, key and window | count, time, seen (8 bytes each, big-endian), panes (4), late (1), state |
 
 use std::{
+    collections::BTreeSet,
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -146,6 +147,8 @@ pub struct Restored {
     pub sinks: Vec<Option<SinkPoint>>,
     /// Whether all sources had ended: there is nothing more to do.
     pub is_over: bool,
+    /// Stages whose state lies under the name that they had before.
+    pub renamed: BTreeSet<usize>,
 }
 
 impl Durable {
@@ -199,7 +202,7 @@ impl Durable {
         }
         let Some(epoch) = restored.epoch else { return Ok(None) };
         for (stage, group, saved) in groups {
-            let at = graph.stages.iter().position(|other| other.name == stage);
+            let at = self.stage(&stage);
             let Some(point) = at.and_then(|at| found.stages.get_mut(at)).and_then(Option::as_mut) else {
                 return Err(Unfit::Gone { what: "stage", name: stage });
             };
@@ -223,7 +226,7 @@ impl Durable {
                 *slot = Some(parse(place, value)?);
             }
             STAGE => {
-                let at = self.graph.stages.iter().position(|stage| stage.name == name);
+                let at = self.stage(name);
                 let now = at.and_then(|at| self.signatures.get(at)).ok_or_else(|| gone("stage"))?;
                 let slot = at.and_then(|at| found.stages.get_mut(at)).ok_or_else(|| gone("stage"))?;
                 let Staged { signature, point } = parse(place, value)?;
@@ -231,7 +234,13 @@ impl Durable {
                     let (before, now) = (Box::new(signature), Box::new(now.clone()));
                     return Err(Unfit::Changed { stage: name.to_owned(), before, now });
                 }
-                *slot = Some(point);
+                if slot.replace(point).is_some() {
+                    let why = "the stage that it was renamed to has a state of its own".to_owned();
+                    return Err(Unfit::Unread { name: name.to_owned(), why });
+                }
+                found
+                    .renamed
+                    .extend(at.filter(|at| self.graph.stages.get(*at).is_some_and(|stage| stage.name != name)));
             }
             SINK => {
                 let at = self.graph.sinks.iter().position(|sink| sink.name == name);
@@ -246,6 +255,44 @@ impl Durable {
         Ok(())
     }
 
+    /// The stage that is called `name`, or was.
+    fn stage(&self, name: &str) -> Option<usize> {
+        let stages = &self.graph.stages;
+        let named = stages.iter().position(|stage| stage.name == name);
+        named.or_else(|| stages.iter().position(|stage| stage.was.as_deref() == Some(name)))
+    }
+
+    /// Moves the state of stages that were renamed to where their new names have it, in one commit.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn rename(&self, restored: &Restored) -> Result<(), StoreError> {
+        let mut commit = Commit::of_facts(self.name.clone(), now());
+        for at in &restored.renamed {
+            let (Some(stage), Some(signature), Some(Some(point))) =
+                (self.graph.stages.get(*at), self.signatures.get(*at), restored.stages.get(*at))
+            else {
+                continue;
+            };
+            let was = stage.was.as_deref().unwrap_or_default();
+            [STAGE, GROUP].into_iter().for_each(|kind| commit.delete_all(Places::Of(kind, was)));
+            put(
+                &mut commit,
+                STAGE,
+                &stage.name,
+                &Staged { signature: signature.clone(), point: point.without_groups() },
+            );
+            for ((key, window), saved) in &point.groups {
+                let change = Change { key, window: *window, kept: Some((&saved.state, saved.facts)) };
+                put_group(&mut commit, &stage.name, change);
+            }
+        }
+        if !commit.is_empty() {
+            self.store.commit(commit).await?;
+        }
+        Ok(())
+    }
+
     fn edges(&self) -> Vec<String> {
         self.graph.edges.iter().map(|edge| format!("{} {:?}", ledger::name(&self.graph, edge), edge.port)).collect()
     }
@@ -253,34 +300,25 @@ impl Durable {
     /// Everything that the participants reported of `epoch`, to be written at once.
     pub fn commit(&self, epoch: Epoch, points: &[Point], is_over: bool) -> Commit {
         let mut commit = Commit::of_epoch(self.name.clone(), epoch.0, now());
-        let mut put = |kind, name: &str, value: Result<Vec<u8>, serde_json::Error>| match value {
-            Ok(value) => commit.put(&Place::of(kind, name), &value),
-            // Numbers, texts and lists always are JSON.
-            Err(error) => tracing::error!(%error, name, "a position cannot be written"),
-        };
-        put(PIPELINE, "", serde_json::to_vec(&Whole { edges: self.edges(), is_over }));
+        put(&mut commit, PIPELINE, "", &Whole { edges: self.edges(), is_over });
         for point in points {
             match point {
                 Point::Source(at, point) => {
                     let Some(source) = self.graph.sources.get(*at) else { continue };
-                    put(SOURCE, &source.name, serde_json::to_vec(point));
+                    put(&mut commit, SOURCE, &source.name, point);
                 }
                 Point::Sink(at, point) => {
                     let Some(sink) = self.graph.sinks.get(*at) else { continue };
-                    put(SINK, &sink.name, serde_json::to_vec(point));
+                    put(&mut commit, SINK, &sink.name, point);
                 }
                 Point::Stage(at, handed) => {
                     let (Some(stage), Some(signature)) = (self.graph.stages.get(*at), self.signatures.get(*at)) else {
                         continue;
                     };
-                    let point = StagePoint {
-                        groups: Default::default(),
-                        watermark: handed.watermark,
-                        tally: handed.tally,
-                        received: handed.received.clone(),
-                        sent: handed.sent.clone(),
-                    };
-                    put(STAGE, &stage.name, serde_json::to_vec(&Staged { signature: signature.clone(), point }));
+                    let (received, sent) = (handed.received.clone(), handed.sent.clone());
+                    let (groups, watermark, tally) = (Default::default(), handed.watermark, handed.tally);
+                    let point = StagePoint { groups, watermark, tally, received, sent };
+                    put(&mut commit, STAGE, &stage.name, &Staged { signature: signature.clone(), point });
                 }
             }
         }
@@ -294,20 +332,20 @@ impl Durable {
         commit
     }
 
-    /// Writes a commit; where the disk is full, again and again, telling `full` why it waits.
+    /// Writes a commit, and says how long that took; where the disk is full, again and again, telling `full` why it waits.
     ///
     /// # Errors
     /// What ends the pipeline.
-    pub async fn write(&self, commit: Commit, full: impl Fn(Option<String>)) -> Result<(), StoreError> {
+    pub async fn write(&self, commit: Commit, full: impl Fn(Option<String>)) -> Result<Duration, StoreError> {
         let mut waited = false;
         loop {
             match self.store.commit(commit.clone()).await {
-                Ok(_) => {
+                Ok(committed) => {
                     if waited {
                         tracing::info!(pipeline = &*self.name, "there is room again, the pipeline goes on");
                         full(None);
                     }
-                    return Ok(());
+                    return Ok(committed.took);
                 }
                 Err(error @ StoreError::Full { .. }) => {
                     if !waited {
@@ -372,6 +410,14 @@ fn now() -> i64 {
 fn parse<T: DeserializeOwned>(place: &Place<'_>, value: &[u8]) -> Result<T, Unfit> {
     serde_json::from_slice(value)
         .map_err(|error| Unfit::Unread { name: place.participant.to_string(), why: error.to_string() })
+}
+
+fn put(commit: &mut Commit, kind: u8, name: &str, value: &impl Serialize) {
+    match serde_json::to_vec(value) {
+        Ok(value) => commit.put(&Place::of(kind, name), &value),
+        // Numbers, texts and lists always are JSON.
+        Err(error) => tracing::error!(%error, name, "a position cannot be written"),
+    }
 }
 
 fn put_group(commit: &mut Commit, stage: &str, change: Change<'_>) {

@@ -34,7 +34,8 @@ use crate::{
 pub(super) struct Writing {
     pub(super) epoch: Epoch,
     pub(super) points: Vec<Point>,
-    pub(super) written: BoxFuture<'static, Result<(), StoreError>>,
+    /// How long it took.
+    pub(super) written: BoxFuture<'static, Result<Duration, StoreError>>,
 }
 
 /// What a task leaves behind.

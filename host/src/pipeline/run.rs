@@ -43,11 +43,27 @@ const RESTART: (Duration, Duration) = (Duration::from_millis(100), Duration::fro
 /// How long a run has to last for the waits to begin anew.
 const HEALTHY: Duration = Duration::from_secs(60);
 
+/// How a pipeline is to be drained.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Drain {
+    /// When what is not finished is given up.
+    pub deadline: Duration,
+    /// What becomes of windows that are open, where the host keeps state; where it does not, they close.
+    pub windows: OpenWindows,
+}
+
+impl Drain {
+    /// A drain that gives up after `deadline`, and keeps windows where they can be kept.
+    pub fn within(deadline: Duration) -> Self {
+        Self { deadline, windows: OpenWindows::Keep }
+    }
+}
+
 /// What a pipeline can be told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Command {
-    /// Take nothing new, finish what is under way, commit, end; give up after this long.
-    Drain(Duration),
+    /// Take nothing new, finish what is under way, commit, end.
+    Drain(Drain),
     /// Begin an epoch soon.
     Epoch,
 }
@@ -108,7 +124,8 @@ pub fn threads(graph: &Graph) -> usize {
 struct Supervisor {
     board: Arc<Board>,
     commands: mpsc::Receiver<Command>,
-    drain: Option<Instant>,
+    /// When the drain that has begun is given up, and what it does to windows.
+    drain: Option<(Instant, OpenWindows)>,
     /// Where commits are kept beyond the process.
     durable: Option<Durable>,
 }
@@ -154,7 +171,6 @@ impl Supervisor {
                 uncommitted: graph.uncommitted.bytes(),
                 has_ids: config.ids,
                 is_refused_read,
-                open_windows: if self.durable.is_some() { OpenWindows::Keep } else { OpenWindows::Close },
             };
             let clock = Clock::new(config.watermark.lag.0, config.watermark.ahead.0);
             // The http source answers 429 instead of reading more slowly.
@@ -274,13 +290,13 @@ impl Supervisor {
             Err((failure, sources, sinks)) => return (end_of(failure), sources, sinks),
         };
         self.board.set_phase(if self.drain.is_some() { Phase::Draining } else { Phase::Running });
-        if self.drain.is_some() {
-            run.order(Order::Drain).await;
+        if let Some((_, windows)) = self.drain {
+            run.order(Order::Drain(windows)).await;
         }
         let (mut left_sources, mut left_sinks) = (BTreeMap::new(), BTreeMap::new());
         loop {
             let due = run.coordinator.due().map(|due| run.began + due).filter(|_| run.end.is_none());
-            let deadline = self.drain.filter(|_| run.end.is_none());
+            let deadline = self.drain.map(|(deadline, _)| deadline).filter(|_| run.end.is_none());
             let now = Instant::now();
             tokio::select! {
                 ended = run.crew.join() => match ended {
@@ -328,11 +344,12 @@ impl Supervisor {
                 },
                 Some(command) = self.commands.recv() => match command {
                     Command::Epoch => self.step(&mut run, Input::Wanted, committed).await,
-                    Command::Drain(deadline) => {
+                    Command::Drain(Drain { deadline, windows }) => {
                         if self.drain.is_none() {
-                            self.drain = Some(now + deadline);
+                            let windows = if self.durable.is_some() { windows } else { OpenWindows::Close };
+                            self.drain = Some((now + deadline, windows));
                             self.board.set_phase(Phase::Draining);
-                            run.order(Order::Drain).await;
+                            run.order(Order::Drain(windows)).await;
                         }
                     }
                 },
@@ -347,7 +364,7 @@ impl Supervisor {
         // A commit that is on its way into the store is in it, whatever else happens; from there the next run begins.
         if let Some(Writing { epoch, points, written }) = run.writing.take() {
             match written.await {
-                Ok(()) => committed.apply(epoch, points),
+                Ok(_) => committed.apply(epoch, points),
                 Err(error) => {
                     run.end.get_or_insert(RunEnd::End(Ending::Failed(error.to_string())));
                 }
@@ -365,18 +382,19 @@ impl Supervisor {
     }
 
     /// Writes what was reported of `epoch` to the store, if there is one.
-    fn write(&self, epoch: Epoch, points: &[Point], is_over: bool) -> BoxFuture<'static, Result<(), StoreError>> {
-        let Some(durable) = self.durable.clone() else { return std::future::ready(Ok(())).boxed() };
+    fn write(&self, epoch: Epoch, points: &[Point], is_over: bool) -> BoxFuture<'static, Result<Duration, StoreError>> {
+        let Some(durable) = self.durable.clone() else { return std::future::ready(Ok(Duration::ZERO)).boxed() };
         let (commit, board) = (durable.commit(epoch, points, is_over), self.board.clone());
         async move { durable.write(commit, |why| board.set_trouble(Participant::Store, why)).await }.boxed()
     }
 
-    async fn written(&self, run: &mut Run, written: Result<(), StoreError>, committed: &mut Committed) {
+    async fn written(&self, run: &mut Run, written: Result<Duration, StoreError>, committed: &mut Committed) {
         let Some(Writing { epoch, points, .. }) = run.writing.take() else { return };
         match written {
-            Ok(()) => {
+            Ok(took) => {
                 committed.apply(epoch, points);
-                self.step(run, Input::Reported(Participant::Store, epoch), committed).await;
+                self.board.epoch_written(took);
+                self.step(run, Input::Written(epoch, took), committed).await;
             }
             Err(error) => run.stop(RunEnd::End(Ending::Failed(error.to_string()))),
         }
@@ -412,6 +430,13 @@ impl Supervisor {
                     self.board.epoch_committed(epoch.0, imbalances);
                     run.order(Order::Committed(epoch)).await;
                 }
+                Action::Slow(apart) => {
+                    let (pipeline, apart) = (&self.board.graph().name, apart.as_secs_f64());
+                    tracing::warn!(pipeline, apart, "commits are slow: epochs lie further apart, in seconds");
+                }
+                Action::Quick => {
+                    tracing::info!(pipeline = self.board.graph().name, "commits are quick again");
+                }
                 Action::Late(epoch, missing) => {
                     let names: Vec<String> = missing.iter().map(|who| self.board.name(*who)).collect();
                     tracing::warn!(pipeline = self.board.graph().name, epoch = epoch.0, waiting_for = ?names, "the epoch is late");
@@ -432,7 +457,7 @@ fn end_of(failure: Failure) -> RunEnd {
 }
 
 /// The end of the write in hand.
-async fn writing(writing: &mut Option<Writing>) -> Result<(), StoreError> {
+async fn writing(writing: &mut Option<Writing>) -> Result<Duration, StoreError> {
     match writing {
         Some(writing) => (&mut writing.written).await,
         None => std::future::pending().await,

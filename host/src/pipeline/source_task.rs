@@ -36,7 +36,7 @@ pub enum Order {
     /// This epoch has committed.
     Committed(Epoch),
     /// Take nothing new; send what has been accepted, then nothing but barriers.
-    Drain,
+    Drain(OpenWindows),
     /// End.
     Quit,
 }
@@ -71,8 +71,6 @@ pub struct Terms {
     pub has_ids: bool,
     /// Whether somebody reads what is refused.
     pub is_refused_read: bool,
-    /// What a drain does to windows.
-    pub open_windows: OpenWindows,
 }
 
 /// What a drain does to windows that are open.
@@ -80,14 +78,14 @@ pub struct Terms {
 pub enum OpenWindows {
     /// They stay in the committed state, where the next process goes on with them.
     Keep,
-    /// They close, marked incomplete, for nothing outlives the process.
+    /// They close, marked incomplete: nothing outlives the process, or somebody wants it so.
     Close,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
     Reading,
-    Draining,
+    Draining(OpenWindows),
     Finished,
 }
 
@@ -288,12 +286,12 @@ impl SourceTask {
                 self.epoch = epoch.next();
             }
             Order::Committed(epoch) => self.acknowledge(epoch).await?,
-            Order::Drain => {
+            Order::Drain(windows) => {
                 if self.phase == Phase::Reading {
-                    self.phase = Phase::Draining;
+                    self.phase = Phase::Draining(windows);
                     self.source.stop();
                 } else if self.phase == Phase::Finished {
-                    self.drained();
+                    self.drained(windows);
                 }
             }
             Order::Quit => {}
@@ -302,8 +300,8 @@ impl SourceTask {
     }
 
     /// A drain is no end: windows stay open where the next process finds them, and close where there is none.
-    fn drained(&mut self) {
-        if self.terms.open_windows == OpenWindows::Close {
+    fn drained(&mut self, windows: OpenWindows) {
+        if windows == OpenWindows::Close {
             self.outbox.push_back(Out::Item(Sent::Control(Control::Close)));
         }
     }
@@ -370,7 +368,7 @@ impl SourceTask {
             Read::End => {
                 self.flush();
                 match self.phase {
-                    Phase::Draining => self.drained(),
+                    Phase::Draining(windows) => self.drained(windows),
                     _ => self.outbox.push_back(Out::Item(Sent::Control(Control::Mark(Mark::At(END))))),
                 }
                 self.phase = Phase::Finished;

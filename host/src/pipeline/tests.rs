@@ -2,6 +2,7 @@
 
 mod bounds;
 mod clocks;
+mod collect;
 mod drains;
 mod durable;
 mod guests;
@@ -14,7 +15,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use parts::{Collected, Plan, numbers};
+use collect::Collected;
+use parts::{Plan, numbers};
 use proptest::prelude::*;
 
 use super::*;
@@ -208,7 +210,7 @@ async fn a_drain_finishes_what_is_under_way_and_closes_windows_marked_incomplete
     while running.board.stages[0].read().tally.absorbed < 1000 {
         tokio::task::yield_now().await;
     }
-    running.commands.send(Command::Drain(PATIENCE)).await.unwrap();
+    running.commands.send(Command::Drain(Drain::within(PATIENCE))).await.unwrap();
     let ended = end(running).await;
     assert_eq!(ended.ending, Ending::Drained);
     assert_eq!(collected.values("out").len(), 10);
@@ -223,7 +225,7 @@ async fn a_drain_that_cannot_finish_ends_at_its_deadline_and_acknowledges_nothin
     let acknowledged = plan.source().acknowledged.clone();
     let (parts, _) = plan.parts();
     let running = start(parts);
-    running.commands.send(Command::Drain(Duration::from_millis(300))).await.unwrap();
+    running.commands.send(Command::Drain(Drain::within(Duration::from_millis(300)))).await.unwrap();
     assert_eq!(end(running).await.ending, Ending::DeadlinePassed);
     assert_eq!(acknowledged.load(Ordering::SeqCst), 0);
 }
@@ -240,7 +242,7 @@ async fn a_silent_source_stops_nobody_once_it_is_idle() {
     })
     .await
     .expect("windows close although the other source says nothing");
-    running.commands.send(Command::Drain(PATIENCE)).await.unwrap();
+    running.commands.send(Command::Drain(Drain::within(PATIENCE))).await.unwrap();
     assert_eq!(end(running).await.ending, Ending::Drained);
 }
 
@@ -283,7 +285,7 @@ async fn one_sink_of_three_that_fails_keeps_everything_from_being_acknowledged()
                 assert_eq!((ended.ending, acknowledged.load(Ordering::SeqCst)), (Ending::Completed, 400));
                 assert_eq!(collected.values(troubled), values);
             } else {
-                running.commands.send(Command::Drain(Duration::from_millis(10))).await.unwrap();
+                running.commands.send(Command::Drain(Drain::within(Duration::from_millis(10)))).await.unwrap();
                 let ended = end(running).await;
                 assert_eq!((ended.ending, acknowledged.load(Ordering::SeqCst)), (Ending::DeadlinePassed, 0));
             }
@@ -310,7 +312,7 @@ async fn a_record_from_the_far_future_is_refused_and_closes_no_window() {
         })
         .await
         .expect("the watermark goes on");
-        running.commands.send(Command::Drain(PATIENCE)).await.unwrap();
+        running.commands.send(Command::Drain(Drain::within(PATIENCE))).await.unwrap();
         (end(running).await, collected)
     };
     let (ended, collected) = run(plan(&values).sink("bad", "in.refused")).await;

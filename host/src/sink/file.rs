@@ -56,6 +56,13 @@ pub struct Config {
     pub rotate: Option<Rotate>,
 }
 
+impl Config {
+    /// Whether all records go to one file, and not to the files of a template.
+    pub fn is_one_file(&self) -> bool {
+        matches!(template::parse(&self.path), Ok(Parsed::Fixed(_)))
+    }
+}
+
 /// When a file is full.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]

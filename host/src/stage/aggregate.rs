@@ -28,6 +28,12 @@ pub const INCOMPLETE: (&[u8], &[u8]) = (b"tidegate-window", b"incomplete");
 /// All of time, for stages without windows.
 const ALL: Window = Window { start: BEGIN, end: END };
 
+/// Fewest groups that are looked at for having expired, each time that the watermark goes on.
+const SWEEP: usize = 4096;
+
+/// Times that the watermark goes on, at most, until every group has been looked at.
+const SWEEPS: usize = 64;
+
 /// How a stage divides time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Windowing {
@@ -55,6 +61,8 @@ pub struct Rules {
     pub stage: String,
     /// How it divides time.
     pub windowing: Windowing,
+    /// How long a group without a window is kept after its last record, in milliseconds of event time.
+    pub ttl: Option<i64>,
     /// Most groups a call may carry.
     pub groups: usize,
     /// Whether somebody below needs ids.
@@ -116,7 +124,15 @@ impl Aggregate {
                 aggregate.late.push(at);
             }
         }
+        aggregate.expire(watermark, 0);
         aggregate
+    }
+
+    /// Lets groups expire, and frees the memory of those among the next `most`.
+    fn expire(&mut self, watermark: i64, most: usize) {
+        if let Some(ttl) = self.rules.ttl.filter(|_| watermark != END) {
+            self.table.expire(watermark.saturating_sub(ttl), most);
+        }
     }
 
     /// Number of groups.
@@ -280,6 +296,7 @@ impl Aggregate {
         outcome: &mut Outcome,
     ) -> Result<Vec<RefusedGroups>, Box<Fault>> {
         let mut refused = Vec::new();
+        self.expire(time, SWEEP.max(self.table.len() / SWEEPS));
         let late = std::mem::take(&mut self.late);
         self.finish(time, late, Occasion::Late, instance, outcome, &mut refused)?;
         let mut due = Vec::new();

@@ -6,7 +6,7 @@
 
 use std::sync::{
     Arc,
-    atomic::{AtomicBool, Ordering},
+    atomic::{AtomicBool, AtomicUsize, Ordering},
 };
 
 use super::worker::Maker;
@@ -22,6 +22,8 @@ use crate::{
 #[derive(Clone, Default)]
 pub(crate) struct Fake {
     pub(crate) panics: Arc<AtomicBool>,
+    /// A panic waits until this is no longer 0.
+    pub(crate) panics_after: Option<Arc<AtomicUsize>>,
 }
 
 impl Maker for Fake {
@@ -43,6 +45,9 @@ impl Fake {
                 b"refuse" => Seen::Refused,
                 b"fault" => return Err(Box::new(fault(at))),
                 b"panic" => {
+                    while self.panics_after.as_ref().is_some_and(|count| count.load(Ordering::SeqCst) == 0) {
+                        std::thread::yield_now();
+                    }
                     assert!(!self.panics.swap(false, Ordering::Relaxed), "the host's own code panics");
                     Seen::Number(0)
                 }

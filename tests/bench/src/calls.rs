@@ -161,6 +161,7 @@ fn spec(workload: Workload, engine: &Engine) -> anyhow::Result<Arc<Spec>> {
     let rules = Rules {
         stage: workload.guest().to_owned(),
         windowing: Windowing::None,
+        ttl: None,
         groups: 1024,
         has_ids: false,
         peers: Peers::None,

@@ -16,7 +16,7 @@ use super::{Answer, Exit, Trouble, files::Checked, state};
 use crate::{
     api::{self, Hosted, PluginInfo, Service, socket::Socket, socket::SocketError},
     config::{Host, codes},
-    pipeline::{self, Parts, Running, open::Prepared},
+    pipeline::{self, Drain, Parts, Running, open::Prepared},
 };
 
 /// A host whose pipelines run.
@@ -26,7 +26,7 @@ pub(super) struct Opened {
     /// What is asked over the interface.
     pub(super) service: Arc<Service>,
     /// Drains that somebody asked for.
-    pub(super) drains: mpsc::Receiver<Duration>,
+    pub(super) drains: mpsc::Receiver<Drain>,
     /// To be told when everything has ended.
     pub(super) all_ended: watch::Sender<bool>,
     /// Ends the interface.

@@ -41,6 +41,9 @@ pub(super) async fn restore(
         Unfit::Changed { ref stage, .. } => refused(&graph.name, stage, &unfit),
         Unfit::Gone { ref name, .. } | Unfit::Unread { ref name, .. } => refused(&graph.name, name, &unfit),
     })?;
+    if let Some(restored) = &restored {
+        durable.rename(restored).await.map_err(unusable)?;
+    }
     Ok((durable, restored))
 }
 

@@ -15,7 +15,7 @@ use tokio::{
 use super::{Exit, host::Opened, live::Live};
 use crate::{
     api::{End, Service},
-    pipeline::{Board, Command, Ended, Ending, Status},
+    pipeline::{Board, Command, Drain, Ended, Ending, Status},
 };
 
 /// How long after the deadline of a drain tasks may take to notice it. One that hangs in a call of the system never does.
@@ -53,7 +53,7 @@ pub(super) struct Left {
 enum Happening {
     Ended(usize, Result<Ended, JoinError>),
     Signal(SignalKind),
-    Drain(Duration),
+    Drain(Drain),
     Tick,
     GiveUp,
 }
@@ -97,8 +97,8 @@ pub(super) async fn watch(opened: Opened, terms: Terms, signals: Signals) -> Wat
             Some((at, ended)) = tasks.next() => Happening::Ended(at, ended),
             () = interrupt.come() => Happening::Signal(SignalKind::interrupt()),
             () = terminate.come() => Happening::Signal(SignalKind::terminate()),
-            Some(deadline) = drains.recv() => Happening::Drain(deadline),
-            () = sleep_until(over.unwrap_or(now)), if over.is_some() => Happening::Drain(watch.terms.drain_deadline),
+            Some(drain) = drains.recv() => Happening::Drain(drain),
+            () = sleep_until(over.unwrap_or(now)), if over.is_some() => Happening::Drain(Drain::within(watch.terms.drain_deadline)),
             () = sleep_until(give_up.unwrap_or(now)), if give_up.is_some() => Happening::GiveUp,
             _ = ticks.tick() => Happening::Tick,
         };
@@ -126,10 +126,10 @@ impl Watch {
                 if self.signals > 1 {
                     self.aborted = Some(number);
                 } else {
-                    self.drain(self.terms.drain_deadline);
+                    self.drain(Drain::within(self.terms.drain_deadline));
                 }
             }
-            Happening::Drain(deadline) => self.drain(deadline),
+            Happening::Drain(drain) => self.drain(drain),
             Happening::Tick => self.terms.live.show(self.left.iter().map(|left| &*left.board)),
             Happening::GiveUp => {
                 for (at, left) in self.left.iter().enumerate().filter(|(_, left)| left.ended.is_none()) {
@@ -142,15 +142,15 @@ impl Watch {
         }
     }
 
-    fn drain(&mut self, deadline: Duration) {
+    fn drain(&mut self, drain: Drain) {
         if self.give_up.is_some() {
             return;
         }
-        tracing::info!(deadline_ms = deadline.as_millis(), "draining; a second signal aborts");
-        self.give_up = Some(Instant::now() + deadline + NOTICE);
+        tracing::info!(deadline_ms = drain.deadline.as_millis(), "draining; a second signal aborts");
+        self.give_up = Some(Instant::now() + drain.deadline + NOTICE);
         for commands in &self.commands {
             // Whoever has ended needs no telling, and no pipeline is told sixteen things before it listens.
-            let _ = commands.try_send(Command::Drain(deadline));
+            let _ = commands.try_send(Command::Drain(drain));
         }
     }
 

@@ -88,13 +88,16 @@ pub(super) fn build(
             on_error: settled.stage.on_error,
             key: settled.stage.key.as_ref().map(|key| key.value.clone()),
             window: settled.window,
+            ttl: settled.stage.ttl.as_ref().map(|ttl| ttl.value),
+            was: settled.stage.was.as_ref().map(|was| was.value.clone()),
             fields: shared(wanted.of_stages.get(*i)),
             ids: wanted.ids.contains(&Producer::Stage(*i)),
         })
     });
     let sinks = pipeline.sinks.iter().map(|(name, sink)| {
         let format = sink.encode.as_ref().map_or(Format::Lines, |encode| encode.value);
-        Some(Sink { name: name.value.clone(), output: output(sink)?, format })
+        let asked = sink.guarantee.as_ref().map(|asked| asked.value);
+        Some(Sink { name: name.value.clone(), output: output(sink)?, format, asked })
     });
     let (sources, stages, sinks) =
         (sources.collect::<Option<_>>()?, stages.collect::<Option<Vec<_>>>()?, sinks.collect::<Option<_>>()?);

@@ -7,7 +7,7 @@ use tokio::{
 };
 
 use super::{
-    source_task::{OpenWindows, Order, SourceTask, Terms, Word},
+    source_task::{Order, SourceTask, Terms, Word},
     *,
 };
 use crate::{
@@ -40,7 +40,6 @@ async fn task(source: Numbers, idle: Duration) -> SourceTask {
         uncommitted: 1 << 20,
         has_ids: false,
         is_refused_read: false,
-        open_windows: OpenWindows::Close,
     };
     let clock = Clock::new(Duration::from_millis(80), Duration::from_secs(3600));
     SourceTask::new(terms, Box::new(source), clock, None, Arc::default()).await.unwrap()

@@ -82,7 +82,7 @@ async fn drained(seed: u64) -> (Trouble, Ending) {
     let signal = random.random_range(0..=steps);
     for step in 0..=steps {
         if step == signal {
-            running.commands.send(Command::Drain(deadline)).await.unwrap();
+            running.commands.send(Command::Drain(Drain::within(deadline))).await.unwrap();
         }
         match random.random_range(0..4) {
             0 | 1 => reads.add_permits(random.random_range(1..5)),

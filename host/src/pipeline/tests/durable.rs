@@ -50,7 +50,7 @@ proptest! {
         let (parts, clean) = plan(&values, workers).parts();
         prop_assert_eq!(runtime.block_on(async { end(start(parts)).await }).ending, Ending::Completed);
 
-        let (disk, collected) = (Sim::new(), super::parts::Collected::default());
+        let (disk, collected) = (Sim::new(), Collected::default());
         let mut falls = falls.into_iter();
         let committed = loop {
             let fall = falls.next();
@@ -83,7 +83,7 @@ proptest! {
 
 #[test]
 fn what_has_been_completed_is_not_done_again() {
-    let (disk, collected, runtime) = (Sim::new(), super::parts::Collected::default(), runtime());
+    let (disk, collected, runtime) = (Sim::new(), Collected::default(), runtime());
     let values = numbers(300);
     for _ in 0..2 {
         let store = store(&disk).unwrap();
@@ -95,23 +95,63 @@ fn what_has_been_completed_is_not_done_again() {
     }
 }
 
-#[test]
-fn a_drained_pipeline_goes_on_with_its_open_windows() {
-    let (disk, collected, runtime) = (Sim::new(), super::parts::Collected::default(), runtime());
-    let values = numbers(400);
-    let mut first = plan(&values, 1);
+/// What a pipeline of `values` comes to that is drained so when it has read 140 of them.
+fn drained(values: &[String], store: &Arc<Store>, collected: &Collected, windows: OpenWindows) -> Ended {
+    let mut first = plan(values, 1);
     let allowance = first.allowance();
     allowance.add_permits(7);
-    let store = store(&disk).unwrap();
-    let ended = runtime.block_on(async {
-        let running = start(first.parts_after(&store, &collected).unwrap());
+    let ended = runtime().block_on(async {
+        let running = start(first.parts_after(store, collected).unwrap());
         while first.source().accepted.load(Ordering::SeqCst) < 140 {
             tokio::task::yield_now().await;
         }
-        running.commands.send(Command::Drain(PATIENCE)).await.unwrap();
+        running.commands.send(Command::Drain(Drain { deadline: PATIENCE, windows })).await.unwrap();
         end(running).await
     });
     assert_eq!(ended.ending, Ending::Drained);
+    ended
+}
+
+#[test]
+fn a_drain_closes_the_open_windows_where_somebody_wants_it() {
+    let (disk, collected, values) = (Sim::new(), Collected::default(), numbers(400));
+    let ended = drained(&values, &store(&disk).unwrap(), &collected, OpenWindows::Close);
+    assert!(ended.committed.stages[1].groups.is_empty(), "no window is left");
+    assert!(collected.values("out").iter().any(|value| value.ends_with("Early")), "{:?}", collected.values("out"));
+}
+
+#[test]
+fn a_stage_that_was_renamed_goes_on_with_its_state() {
+    let (disk, collected, values) = (Sim::new(), Collected::default(), numbers(400));
+    let store = store(&disk).unwrap();
+    drained(&values, &store, &collected, OpenWindows::Keep);
+    let renamed = |was: Option<&str>| {
+        let plan = Plan::new(&values)
+            .batch(20)
+            .truncating()
+            .stage("evens", Kind::Filter, "in", 1)
+            .stage("totals", Kind::Aggregate, "evens, evens.rest", 1)
+            .windows(50)
+            .sink("out", "totals")
+            .sink("evens_out", "evens");
+        was.into_iter().fold(plan, |plan, was| plan.was(was))
+    };
+    let refused = renamed(None).parts_after(&store, &collected).err().unwrap();
+    assert!(matches!(&refused, Unfit::Gone { name, .. } if name == "sums"), "{refused}");
+    let parts = renamed(Some("sums")).parts_after(&store, &collected).unwrap();
+    let restored = renamed(None).durable_on(&store).restore().unwrap().unwrap();
+    assert!(!restored.stages[1].as_ref().unwrap().groups.is_empty(), "it lies under the new name");
+    assert_eq!(runtime().block_on(async { end(start(parts)).await }).ending, Ending::Completed);
+    let (parts, clean) = plan(&values, 1).parts();
+    runtime().block_on(async { end(start(parts)).await });
+    assert_eq!(collected.values("out"), clean.values("out"));
+}
+
+#[test]
+fn a_drained_pipeline_goes_on_with_its_open_windows() {
+    let (disk, collected, runtime) = (Sim::new(), Collected::default(), runtime());
+    let (values, store) = (numbers(400), store(&disk).unwrap());
+    let ended = drained(&values, &store, &collected, OpenWindows::Keep);
     assert!(!ended.committed.stages[1].groups.is_empty(), "a window is open");
 
     let parts = plan(&values, 1).parts_after(&store, &collected).unwrap();
@@ -124,7 +164,7 @@ fn a_drained_pipeline_goes_on_with_its_open_windows() {
 
 #[test]
 fn a_full_disk_pauses_the_pipeline_until_there_is_room() {
-    let (disk, collected, runtime) = (Sim::new(), super::parts::Collected::default(), runtime());
+    let (disk, collected, runtime) = (Sim::new(), Collected::default(), runtime());
     let values = numbers(900);
     let store = store(&disk).unwrap();
     disk.fail(3, Failure::NoSpace);
@@ -138,7 +178,7 @@ fn a_full_disk_pauses_the_pipeline_until_there_is_room() {
 #[test]
 fn a_failed_sync_ends_the_pipeline_and_acknowledges_nothing() {
     for nth in 0..40 {
-        let (disk, collected, runtime) = (Sim::new(), super::parts::Collected::default(), runtime());
+        let (disk, collected, runtime) = (Sim::new(), Collected::default(), runtime());
         let store = store(&disk).unwrap();
         disk.fail(nth, Failure::Eio);
         let plan = plan(&numbers(100), 1);
@@ -157,7 +197,7 @@ fn a_failed_sync_ends_the_pipeline_and_acknowledges_nothing() {
 
 #[test]
 fn state_that_does_not_fit_is_refused_by_name_until_it_is_given_up() {
-    let (disk, collected, runtime) = (Sim::new(), super::parts::Collected::default(), runtime());
+    let (disk, collected, runtime) = (Sim::new(), Collected::default(), runtime());
     let store = store(&disk).unwrap();
     let values = numbers(100);
     let run = |plan: &Plan| {

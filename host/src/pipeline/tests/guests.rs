@@ -36,7 +36,7 @@ async fn the_deadline_of_a_drain_interrupts_a_plugin_that_does_not_come_back() {
         while running.board.sources[0].read().tally.received < 100 {
             tokio::task::yield_now().await;
         }
-        running.commands.send(Command::Drain(Duration::from_millis(100))).await.unwrap();
+        running.commands.send(Command::Drain(Drain::within(Duration::from_millis(100)))).await.unwrap();
         let asked = Instant::now();
         let ended = end(running).await;
         assert!(asked.elapsed() < Duration::from_millis(100 + 1000), "{:?}", asked.elapsed());
@@ -64,7 +64,7 @@ async fn a_panic_in_a_host_function_restarts_its_pipeline_and_leaves_others_alon
     .expect("a panic restarts the pipeline");
     let healthy = end(start(parts(&numbers(20)))).await;
     assert_eq!((healthy.ending, healthy.board.status().restarts), (Ending::Completed, 0));
-    spoilt.commands.send(Command::Drain(Duration::ZERO)).await.unwrap();
+    spoilt.commands.send(Command::Drain(Drain::within(Duration::ZERO))).await.unwrap();
     let ended = end(spoilt).await;
     assert_eq!(ended.ending, Ending::DeadlinePassed);
     assert!(ended.committed.sources[0].position.0.as_u64().unwrap() <= 13);

@@ -1,22 +1,23 @@
 //! Sources and sinks for tests, and a short way to write a graph.
 
 use std::{
-    collections::BTreeMap,
     path::PathBuf,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
 
 use futures::{FutureExt, future::BoxFuture};
-use serde_json::Value;
 use tokio::sync::Semaphore;
 
-use super::super::{
-    Parts, PluginPart,
-    durable::{Durable, Signature, Unfit},
+use super::{
+    super::{
+        Parts, PluginPart,
+        durable::{Durable, Signature, Unfit},
+    },
+    collect::{Collect, Collected},
 };
 use crate::{
     batch::{Batch, Limit},
@@ -26,7 +27,7 @@ use crate::{
         graph::{self, Consumer, Edge, Graph, Input, Output, Port, Producer, Windowing},
     },
     plugin::Kind,
-    sink::{Refused, Sink, SinkError},
+    sink::Sink,
     source::{Chunk, Position, Read, Source},
     stage::fake::Fake,
     store::Store,
@@ -106,85 +107,6 @@ impl Source for Numbers {
     }
 }
 
-/// What the sinks of a plan have written.
-#[derive(Clone, Default)]
-pub(super) struct Collected {
-    written: Arc<Mutex<BTreeMap<String, Vec<String>>>>,
-    failures: Arc<AtomicUsize>,
-}
-
-impl Collected {
-    pub(super) fn values(&self, sink: &str) -> Vec<String> {
-        self.written.lock().unwrap().get(sink).cloned().unwrap_or_default()
-    }
-
-    pub(super) fn failures(&self) -> usize {
-        self.failures.load(Ordering::SeqCst)
-    }
-}
-
-struct Collect {
-    name: String,
-    to: Collected,
-    gate: Option<Arc<Semaphore>>,
-    failing: usize,
-    refuses: Option<char>,
-    /// Whether what was written behind the last commit can be taken back.
-    truncates: bool,
-}
-
-impl Sink for Collect {
-    fn write<'a>(
-        &'a mut self,
-        batch: &'a Batch,
-        refused: &'a mut Vec<Refused>,
-    ) -> BoxFuture<'a, Result<(), SinkError>> {
-        async move {
-            if let Some(gate) = &self.gate {
-                gate.acquire().await.unwrap().forget();
-            }
-            let mut written = self.to.written.lock().unwrap();
-            let mine = written.entry(self.name.clone()).or_default();
-            for (at, value) in (0..).zip(batch.values().iter()) {
-                let value = String::from_utf8(value.to_vec()).unwrap();
-                match self.refuses {
-                    Some(end) if value.ends_with(end) => refused.push(Refused { at, reason: "its end".to_owned() }),
-                    _ => mine.push(value),
-                }
-            }
-            drop(written);
-            if refused.is_empty() || self.failing == 0 {
-                return Ok(());
-            }
-            self.fail()
-        }
-        .boxed()
-    }
-
-    fn flush(&mut self) -> BoxFuture<'_, Result<(), SinkError>> {
-        async move { if self.failing == 0 { Ok(()) } else { self.fail() } }.boxed()
-    }
-
-    fn position(&self) -> Value {
-        if self.truncates { self.to.values(&self.name).len().into() } else { Value::Null }
-    }
-
-    fn restore<'a>(&'a mut self, position: &'a Value) -> BoxFuture<'a, anyhow::Result<()>> {
-        if let Some(len) = position.as_u64() {
-            self.to.written.lock().unwrap().entry(self.name.clone()).or_default().truncate(len as usize);
-        }
-        async { Ok(()) }.boxed()
-    }
-}
-
-impl Collect {
-    fn fail(&mut self) -> Result<(), SinkError> {
-        self.failing -= 1;
-        self.to.failures.fetch_add(1, Ordering::SeqCst);
-        Err(SinkError::Later(anyhow::anyhow!("not now")))
-    }
-}
-
 /// A graph in short words. Every stage and sink reads a comma-separated list of outputs.
 pub(super) struct Plan {
     source: Numbers,
@@ -196,6 +118,7 @@ pub(super) struct Plan {
     stages: Vec<(String, Kind, String, usize)>,
     sinks: Vec<(String, String)>,
     window: Windowing,
+    was: Option<String>,
     batch: usize,
     capacity: usize,
     on_error: OnError,
@@ -228,6 +151,7 @@ impl Plan {
             stages: Vec::new(),
             sinks: Vec::new(),
             window: Windowing::None,
+            was: None,
             batch: 64,
             capacity: 8192,
             on_error: OnError::Stop,
@@ -316,9 +240,15 @@ impl Plan {
         self
     }
 
-    /// The first time the value `panic` is seen, the host's own code panics.
+    /// The first time the value `panic` is seen, the host's own code panics; behind a gate, once a sink has a batch in hand.
     pub(super) fn panics(self) -> Self {
         self.fake.panics.store(true, Ordering::SeqCst);
+        self
+    }
+
+    /// Aggregates had this name before.
+    pub(super) fn was(mut self, name: &str) -> Self {
+        self.was = Some(name.to_owned());
         self
     }
 
@@ -391,6 +321,9 @@ impl Plan {
     pub(super) fn parts_after(&self, store: &Arc<Store>, collected: &Collected) -> Result<Parts, Unfit> {
         let durable = self.durable_on(store);
         let restored = durable.restore()?;
+        if let Some(restored) = &restored {
+            futures::executor::block_on(durable.rename(restored))?;
+        }
         Ok(Parts { durable: Some((durable, restored)), ..self.parts_into(collected) })
     }
 
@@ -414,6 +347,8 @@ impl Plan {
             on_error: self.on_error,
             key: None,
             window: if *kind == Kind::Aggregate { self.window } else { Windowing::None },
+            ttl: None,
+            was: self.was.clone().filter(|_| *kind == Kind::Aggregate),
             fields: [].into(),
             ids: false,
         });
@@ -457,6 +392,7 @@ impl Plan {
                     name: name.clone(),
                     output: Output::Discard(crate::sink::discard::Config {}),
                     format: Format::Lines,
+                    asked: None,
                 })
                 .collect(),
             edges,
@@ -478,7 +414,9 @@ impl Plan {
         if self.has_silent {
             sources.push(Box::new(silent));
         }
-        let plugin = PluginPart { digest: "0".to_owned(), maker: Arc::new(self.fake.clone()) };
+        let panics_after = gate.is_some().then(|| collected.handed.clone());
+        let fake = Fake { panics_after, ..self.fake.clone() };
+        let plugin = PluginPart { digest: "0".to_owned(), maker: Arc::new(fake) };
         Parts {
             plugins: graph.stages.iter().map(|_| plugin.clone()).collect(),
             sinks: sinks.collect(),

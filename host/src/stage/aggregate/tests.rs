@@ -11,7 +11,12 @@ use crate::{
 const SIZE: i64 = 100;
 
 fn rules(windowing: Windowing) -> Rules {
-    Rules { stage: "s".to_owned(), windowing, groups: 3, has_ids: false, peers: Peers::None }
+    Rules { stage: "s".to_owned(), windowing, ttl: None, groups: 3, has_ids: false, peers: Peers::None }
+}
+
+/// Running groups that are kept so long after their last record.
+fn expiring(ttl: i64) -> Rules {
+    Rules { ttl: Some(ttl), ..rules(Windowing::None) }
 }
 
 fn tumbling(lateness: u64) -> Windowing {
@@ -42,9 +47,9 @@ struct Run {
 
 /// Feeds `records` in the batches that `splits` make, watermarks where the clock of a source puts them, and puts the
 /// aggregate away and back from its commits at every `restarts`-th batch.
-fn run(windowing: Windowing, records: &[(u8, i64, u64)], splits: &[usize], restarts: Option<usize>) -> Run {
+fn run(rules: &Rules, records: &[(u8, i64, u64)], splits: &[usize], restarts: Option<usize>) -> Run {
     let mut clock = Clock::new(Duration::from_millis(80), Duration::from_secs(1 << 40));
-    let mut aggregate = Aggregate::new(rules(windowing), BEGIN, std::iter::empty());
+    let mut aggregate = Aggregate::new(rules.clone(), BEGIN, std::iter::empty());
     let (mut saved, mut fake, mut watermark, mut run) = (SavedGroups::new(), Fake::default(), BEGIN, Run::default());
     let mut bounds = splits.to_vec();
     bounds.extend([0, records.len()]);
@@ -73,7 +78,7 @@ fn run(windowing: Windowing, records: &[(u8, i64, u64)], splits: &[usize], resta
             };
         }
         if restarts.is_some_and(|every| nth % every == 0) {
-            aggregate = Aggregate::new(rules(windowing), watermark, saved.iter());
+            aggregate = Aggregate::new(rules.clone(), watermark, saved.iter());
         }
     }
     let mut outcome = Outcome::default();
@@ -91,27 +96,29 @@ fn splits() -> impl Strategy<Value = Vec<usize>> {
     proptest::collection::vec(0usize..60, 0..8)
 }
 
-fn windowings() -> impl Strategy<Value = Windowing> {
-    prop_oneof![Just(Windowing::None), Just(tumbling(0)), Just(tumbling(60)), (1u64..5).prop_map(Windowing::Count)]
+fn all_rules() -> impl Strategy<Value = Rules> {
+    let windowings =
+        prop_oneof![Just(Windowing::None), Just(tumbling(0)), Just(tumbling(60)), (1u64..5).prop_map(Windowing::Count)];
+    prop_oneof![4 => windowings.prop_map(rules), 1 => (1i64..500).prop_map(expiring)]
 }
 
 proptest! {
     /// P6: any partition of the input into batches gives the same panes in the same order.
     #[test]
-    fn splitting_the_input_into_other_batches_changes_nothing(w in windowings(), records in records(), splits in splits()) {
-        prop_assert_eq!(run(w, &records, &splits, None), run(w, &records, &[], None));
+    fn splitting_the_input_into_other_batches_changes_nothing(rules in all_rules(), records in records(), splits in splits()) {
+        prop_assert_eq!(run(&rules, &records, &splits, None), run(&rules, &records, &[], None));
     }
 
     /// P6: restoring at any barrier is as if nothing had happened.
     #[test]
-    fn restoring_at_a_barrier_changes_nothing(w in windowings(), records in records(), splits in splits(), every in 1usize..4) {
-        prop_assert_eq!(run(w, &records, &splits, Some(every)), run(w, &records, &splits, None));
+    fn restoring_at_a_barrier_changes_nothing(rules in all_rules(), records in records(), splits in splits(), every in 1usize..4) {
+        prop_assert_eq!(run(&rules, &records, &splits, Some(every)), run(&rules, &records, &splits, None));
     }
 
     /// P6, against an offline group-by: with no lateness every window fires once, with exactly its punctual records.
     #[test]
     fn every_window_fires_once_with_exactly_its_punctual_records(records in records(), splits in splits()) {
-        let found = run(tumbling(0), &records, &splits, None);
+        let found = run(&rules(tumbling(0)), &records, &splits, None);
         let mut groups: BTreeMap<(i64, u8), (u64, u64)> = BTreeMap::new();
         let (mut highest, mut late) = (BEGIN, Vec::new());
         let mut watermark = BEGIN;
@@ -140,7 +147,7 @@ proptest! {
     /// A window of `n` records of a key, against chunks of a list.
     #[test]
     fn count_windows_are_chunks_of_each_key_in_the_order_in_which_they_fill(records in records(), splits in splits(), n in 1usize..5) {
-        let found = run(Windowing::Count(n as u64), &records, &splits, None);
+        let found = run(&rules(Windowing::Count(n as u64)), &records, &splits, None);
         let (mut open, mut expected): (BTreeMap<u8, (u64, u64)>, Vec<String>) = Default::default();
         for &(key, _, value) in &records {
             let group = open.entry(key).or_default();
@@ -158,7 +165,7 @@ proptest! {
 #[test]
 fn a_record_within_the_lateness_gives_a_further_pane_and_one_after_it_is_late() {
     let records = [(0, 10, 1), (0, 190, 2), (0, 20, 4), (0, 200, 8), (0, 400, 16), (0, 30, 32)];
-    let found = run(tumbling(60), &records, &[], None);
+    let found = run(&rules(tumbling(60)), &records, &[], None);
     assert_eq!(found.late, [32]);
     assert_eq!(
         found.out,
@@ -215,6 +222,27 @@ fn a_group_was_seen_when_a_record_came_by_the_watermark_or_by_its_own_time() {
             [seen]
         );
     }
+}
+
+#[test]
+fn a_group_is_gone_once_the_watermark_has_left_its_last_record_behind_by_its_time_to_live() {
+    let alive = |ttl| run(&expiring(ttl), &[(0, 0, 1), (1, 190, 2), (0, 200, 4)], &[], None).out;
+    // The clock lags by 80: the watermark was 110 when the third record came.
+    assert_eq!(alive(109), ["a@-1=4/1 Closed", "b@-1=2/1 Closed"]);
+    assert_eq!(alive(110), ["a@-1=5/2 Closed", "b@-1=2/1 Closed"]);
+
+    let mut aggregate = Aggregate::new(expiring(100), BEGIN, std::iter::empty());
+    let (mut fake, mut outcome) = (Fake::default(), Outcome::default());
+    aggregate.fold(BEGIN, &batch(&[(0, 0, 5), (1, 60, 6)]), &mut fake, &mut outcome).unwrap();
+    aggregate.take_changes();
+    aggregate.advance(101, &mut fake, &mut outcome).unwrap();
+    let changes = aggregate.take_changes();
+    let gone: Vec<_> = changes.iter().map(|change| (change.key.to_vec(), change.kept.is_some())).collect();
+    assert_eq!(
+        (gone, aggregate.len()),
+        (vec![(b"a".to_vec(), false)], 1),
+        "its memory is free, and the commit forgets it"
+    );
 }
 
 #[test]

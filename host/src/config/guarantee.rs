@@ -1,0 +1,185 @@
+//! What is guaranteed to arrive at each sink, whatever falls.
+//!
+//! Owns the rule by which it follows from the sources and the sink of each path. It must not know how it is kept.
+//! Invariant: nothing is promised that a kill at the worst moment could break.
+//!
+//! | source | after a fall | | sink | what was written since the last commit |
+//! |---|---|---|---|---|
+//! | seeks | gives the same records again | | takes back | is cut off |
+//! | is resent | whoever had no answer sends again | | plain | stays, and comes again |
+//! | forgets | what was not committed is gone | | | |
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{
+    Diagnostic, LoadedHost, codes,
+    diagnostic::Flaw,
+    graph::{Consumer, Graph, Input, Output, Producer},
+    load::Loaded,
+};
+
+/// How often each record counts at a sink, weakest first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Guarantee {
+    /// It may be lost or come twice.
+    BestEffort,
+    /// It may be lost, and never comes twice.
+    AtMostOnce,
+    /// It is never lost, and may come twice.
+    AtLeastOnce,
+    /// It is never lost, and never comes twice.
+    ExactlyOnce,
+}
+
+impl Guarantee {
+    /// The same in words.
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::BestEffort => "best effort",
+            Self::AtMostOnce => "at most once",
+            Self::AtLeastOnce => "at least once",
+            Self::ExactlyOnce => "exactly once",
+        }
+    }
+}
+
+/// What a sink can be asked to have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Asked {
+    /// No record is lost.
+    AtLeastOnce,
+    /// No record is lost, and none comes twice.
+    ExactlyOnce,
+}
+
+impl Asked {
+    /// The weakest guarantee that is enough.
+    pub fn least(self) -> Guarantee {
+        match self {
+            Self::AtLeastOnce => Guarantee::AtLeastOnce,
+            Self::ExactlyOnce => Guarantee::ExactlyOnce,
+        }
+    }
+}
+
+/// The guarantee of one sink.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Guaranteed {
+    /// Name of the sink.
+    pub sink: String,
+    /// What holds there.
+    pub guarantee: Guarantee,
+    /// What keeps it from being exactly once.
+    pub because: Vec<String>,
+}
+
+/// What a fall may do to a record on the way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Risk {
+    loses: bool,
+    doubles: bool,
+}
+
+/// The guarantees of all sinks of `graph`; `is_kept` says whether the host keeps state.
+pub fn guarantees(graph: &Graph, is_kept: bool) -> Vec<Guaranteed> {
+    (0..graph.sinks.len()).zip(&graph.sinks).map(|(at, sink)| of(graph, at, sink.name.clone(), is_kept)).collect()
+}
+
+/// Adds a flaw for each sink of `graph`, which `loaded` comes to, that asks for more than can be had where the host keeps
+/// state.
+pub(super) fn check(loaded: &Loaded, graph: &Graph, flaws: &mut Vec<Flaw>) {
+    let had = guarantees(graph, true);
+    for ((name, sink), had) in loaded.pipeline.sinks.iter().zip(&had) {
+        if let Some(asked) = &sink.guarantee
+            && had.guarantee < asked.value.least()
+        {
+            let message = format!("`{}` cannot have every record {}", name.value, asked.value.least().words());
+            let cure = format!("it has every record {}: {}", had.guarantee.words(), had.because.join("; "));
+            flaws.push(Flaw::at(codes::NO_GUARANTEE, &asked.span, message).cure(cure));
+        }
+    }
+}
+
+/// The sinks of these pipelines that ask for a guarantee, where a host keeps no state.
+///
+/// # Errors
+/// One fault for each of them.
+pub fn fit(graphs: &[&Graph], host: &LoadedHost) -> Result<(), Vec<Diagnostic>> {
+    if host.host.state_folder().is_some() {
+        return Ok(());
+    }
+    let asking = graphs.iter().flat_map(|graph| graph.sinks.iter().filter(|sink| sink.asked.is_some()));
+    let faults = asking.map(|sink| {
+        let message = format!("`{}` asks for a guarantee, and the host keeps no state", sink.name);
+        Diagnostic::error(codes::NO_GUARANTEE, &host.text, message).cure("give the host a folder: `--state .tidegate`")
+    });
+    let faults: Vec<_> = faults.collect();
+    if faults.is_empty() { Ok(()) } else { Err(faults) }
+}
+
+fn of(graph: &Graph, at: usize, sink: String, is_kept: bool) -> Guaranteed {
+    let mut because = Vec::new();
+    if !is_kept {
+        because.push("`state: none`: where everything stood is gone with the process".to_owned());
+        return Guaranteed { sink, guarantee: Guarantee::BestEffort, because };
+    }
+    let (mut loses, mut doubles) = (false, false);
+    let named = sources(graph, Consumer::Sink(at)).into_iter().filter_map(|at| graph.sources.get(at));
+    let of_sources = named.map(|source| (&source.name, of_source(&source.input)));
+    let of_sink = graph.sinks.get(at).map(|sink| (&sink.name, of_sink(&sink.output)));
+    for (name, (risk, why)) in of_sources.chain(of_sink) {
+        (loses, doubles) = (loses | risk.loses, doubles | risk.doubles);
+        because.extend(why.map(|why| format!("`{name}`: {why}")));
+    }
+    let guarantee = match (loses, doubles) {
+        (true, true) => Guarantee::BestEffort,
+        (true, false) => Guarantee::AtMostOnce,
+        (false, true) => Guarantee::AtLeastOnce,
+        (false, false) => Guarantee::ExactlyOnce,
+    };
+    Guaranteed { sink, guarantee, because }
+}
+
+fn of_source(input: &Input) -> (Risk, Option<&'static str>) {
+    let forgets = Risk { loses: true, ..Risk::default() };
+    let resent = Risk { doubles: true, ..Risk::default() };
+    match input {
+        Input::File(_) | Input::Generate(_) => (Risk::default(), None),
+        Input::Http(_) => (resent, Some("who had no answer before a fall sends again what may have been committed")),
+        Input::Stdin(_) => (forgets, Some("what was read and not committed is gone after a fall")),
+        Input::HostMetrics(_) => (forgets, Some("what was measured and not committed is gone after a fall")),
+    }
+}
+
+fn of_sink(output: &Output) -> (Risk, Option<&'static str>) {
+    let plain = Risk { doubles: true, ..Risk::default() };
+    match output {
+        Output::File(config) if config.is_one_file() => (Risk::default(), None),
+        Output::File(_) => (plain, Some("what was written to files of a template comes again after a fall")),
+        Output::Discard(_) => (Risk::default(), None),
+        Output::Stdout(_) => (plain, Some("what was written and not committed comes again after a fall")),
+    }
+}
+
+/// The sources that `consumer` hears of, in ascending order.
+fn sources(graph: &Graph, consumer: Consumer) -> Vec<usize> {
+    let (mut found, mut seen, mut next) = (std::collections::BTreeSet::new(), vec![consumer], vec![consumer]);
+    while let Some(consumer) = next.pop() {
+        for edge in graph.into(consumer) {
+            match edge.from {
+                Producer::Source(at) => {
+                    found.insert(at);
+                }
+                Producer::Stage(at) if !seen.contains(&Consumer::Stage(at)) => {
+                    seen.push(Consumer::Stage(at));
+                    next.push(Consumer::Stage(at));
+                }
+                Producer::Stage(_) => {}
+            }
+        }
+    }
+    found.into_iter().collect()
+}

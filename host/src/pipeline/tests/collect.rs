@@ -1,0 +1,101 @@
+//! A sink for tests: it keeps what it is given, and fails, waits or refuses as it is told.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use futures::{FutureExt, future::BoxFuture};
+use serde_json::Value;
+use tokio::sync::Semaphore;
+
+use crate::{
+    batch::Batch,
+    sink::{Refused, Sink, SinkError},
+};
+
+/// What the sinks of a plan have written.
+#[derive(Clone, Default)]
+pub(super) struct Collected {
+    written: Arc<Mutex<BTreeMap<String, Vec<String>>>>,
+    failures: Arc<AtomicUsize>,
+    /// Batches that sinks were handed.
+    pub(super) handed: Arc<AtomicUsize>,
+}
+
+impl Collected {
+    pub(super) fn values(&self, sink: &str) -> Vec<String> {
+        self.written.lock().unwrap().get(sink).cloned().unwrap_or_default()
+    }
+
+    pub(super) fn failures(&self) -> usize {
+        self.failures.load(Ordering::SeqCst)
+    }
+}
+
+/// A sink that keeps what it is given.
+pub(super) struct Collect {
+    pub(super) name: String,
+    pub(super) to: Collected,
+    pub(super) gate: Option<Arc<Semaphore>>,
+    pub(super) failing: usize,
+    pub(super) refuses: Option<char>,
+    /// Whether what was written behind the last commit can be taken back.
+    pub(super) truncates: bool,
+}
+
+impl Sink for Collect {
+    fn write<'a>(
+        &'a mut self,
+        batch: &'a Batch,
+        refused: &'a mut Vec<Refused>,
+    ) -> BoxFuture<'a, Result<(), SinkError>> {
+        async move {
+            self.to.handed.fetch_add(1, Ordering::SeqCst);
+            if let Some(gate) = &self.gate {
+                gate.acquire().await.unwrap().forget();
+            }
+            let mut written = self.to.written.lock().unwrap();
+            let mine = written.entry(self.name.clone()).or_default();
+            for (at, value) in (0..).zip(batch.values().iter()) {
+                let value = String::from_utf8(value.to_vec()).unwrap();
+                match self.refuses {
+                    Some(end) if value.ends_with(end) => refused.push(Refused { at, reason: "its end".to_owned() }),
+                    _ => mine.push(value),
+                }
+            }
+            drop(written);
+            if refused.is_empty() || self.failing == 0 {
+                return Ok(());
+            }
+            self.fail()
+        }
+        .boxed()
+    }
+
+    fn flush(&mut self) -> BoxFuture<'_, Result<(), SinkError>> {
+        async move { if self.failing == 0 { Ok(()) } else { self.fail() } }.boxed()
+    }
+
+    fn position(&self) -> Value {
+        if self.truncates { self.to.values(&self.name).len().into() } else { Value::Null }
+    }
+
+    fn restore<'a>(&'a mut self, position: &'a Value) -> BoxFuture<'a, anyhow::Result<()>> {
+        if let Some(len) = position.as_u64() {
+            self.to.written.lock().unwrap().entry(self.name.clone()).or_default().truncate(len as usize);
+        }
+        async { Ok(()) }.boxed()
+    }
+}
+
+impl Collect {
+    fn fail(&mut self) -> Result<(), SinkError> {
+        self.failing -= 1;
+        self.to.failures.fetch_add(1, Ordering::SeqCst);
+        Err(SinkError::Later(anyhow::anyhow!("not now")))
+    }
+}
