@@ -6,6 +6,7 @@
 
 pub mod client;
 mod guard;
+pub mod kept;
 pub mod metrics;
 mod routes;
 mod serve;
@@ -19,7 +20,10 @@ use std::{
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, watch};
 
-use crate::pipeline::{Board, Drain, Status};
+use crate::{
+    pipeline::{Board, Command, Drain, Status},
+    store::Store,
+};
 
 pub use routes::{control, open};
 pub use serve::serve;
@@ -32,6 +36,8 @@ pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 pub struct Service {
     /// Its pipelines, in the order in which they were named.
     pub pipelines: Vec<Arc<Hosted>>,
+    /// What outlives it, if anything does.
+    pub store: Option<Arc<Store>>,
     /// Where a drain is asked for; the host's main loop holds the other end.
     pub drains: mpsc::Sender<Drain>,
     /// How long a drain may take where nobody says.
@@ -47,6 +53,8 @@ pub struct Service {
 pub struct Hosted {
     /// What it shows of itself.
     pub board: Arc<Board>,
+    /// Where it is told.
+    pub commands: mpsc::Sender<Command>,
     /// The plugins of its stages.
     pub plugins: Vec<PluginInfo>,
     /// How it ended, once it has.
@@ -86,6 +94,8 @@ pub struct HostStatus {
     pub pid: u32,
     /// Seconds since it started.
     pub seconds: f64,
+    /// Whether anything outlives its process.
+    pub keeps_state: bool,
     /// Its pipelines.
     pub pipelines: Vec<Status>,
     /// Those that have ended, and how.
@@ -108,6 +118,7 @@ impl Service {
             version: VERSION.to_owned(),
             pid: std::process::id(),
             seconds: self.started.elapsed().as_secs_f64(),
+            keeps_state: self.store.is_some(),
             pipelines: self.pipelines.iter().map(|pipeline| pipeline.board.status()).collect(),
             ended: self.ends(),
             plugins: self.pipelines.iter().map(|pipeline| pipeline.plugins.clone()).collect(),

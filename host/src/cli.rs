@@ -3,11 +3,15 @@
 //! Owns verbs, output and exit codes. Nothing below may name it. Invariant: standard output is the answer, standard
 //! error everything else; every verb answers with an [`Answer`], which knows how to be shown to people and programs.
 
+mod account;
 mod answer;
+mod ask;
+mod audit;
 pub mod author;
 mod check;
 mod completions;
 mod doctor;
+mod epoch;
 mod exit;
 mod explain;
 mod figure;
@@ -19,6 +23,7 @@ mod run;
 mod schema;
 mod screen;
 mod settings;
+mod state;
 mod status;
 mod table;
 
@@ -51,9 +56,17 @@ enum Verb {
     /// Print the JSON Schema of a file, for editors.
     Schema(schema::Schema),
     /// Show what a running host does.
-    Status(status::Ask),
+    Status(status::Show),
     /// Tell a running host to finish what is under way, commit and end; wait for it.
     Drain(status::Drain),
+    /// Look at what is kept beyond the process, and change it.
+    #[command(subcommand)]
+    State(state::Verb),
+    /// Commit now, and see what was committed when.
+    #[command(subcommand)]
+    Epoch(epoch::Verb),
+    /// Show the ledger: what became of every record, and whether it balances.
+    Audit(audit::Audit),
     /// Start, build, look at and try plugins.
     #[command(subcommand)]
     Plugin(plugin::Verb),
@@ -74,6 +87,9 @@ impl Verb {
             Self::Schema(_) => "schema",
             Self::Status(_) => "status",
             Self::Drain(_) => "drain",
+            Self::State(verb) => verb.name(),
+            Self::Epoch(verb) => verb.name(),
+            Self::Audit(_) => "audit",
             Self::Plugin(verb) => verb.name(),
             Self::Doctor(_) => "doctor",
             Self::Explain(_) => "explain",
@@ -81,14 +97,17 @@ impl Verb {
         }
     }
 
-    fn perform(self) -> Outcome {
+    fn perform(self, form: Form) -> Outcome {
         match self {
             Self::Run(verb) => verb.perform(),
             Self::Check(verb) => verb.perform(),
             Self::Graph(verb) => verb.perform(),
             Self::Schema(verb) => verb.perform(),
-            Self::Status(verb) => verb.perform(),
+            Self::Status(verb) => verb.perform(form),
             Self::Drain(verb) => verb.perform(),
+            Self::State(verb) => verb.perform(form),
+            Self::Epoch(verb) => verb.perform(),
+            Self::Audit(verb) => verb.perform(),
             Self::Plugin(verb) => verb.perform(),
             Self::Doctor(verb) => verb.perform(),
             Self::Explain(verb) => verb.perform(),
@@ -105,7 +124,7 @@ pub fn main() -> ExitCode {
     };
     let form = if cli.json { Form::Json } else { Form::People };
     let name = cli.verb.name();
-    let answer = guarded(|| cli.verb.perform());
+    let answer = guarded(|| cli.verb.perform(form));
     answer.show(name, form)
 }
 

@@ -4,6 +4,7 @@
 //! comes to. It must not know tasks or wasmtime: what a plugin says about itself is handed in as [`graph::Facts`].
 //! Invariant: a [`graph::Graph`] exists only for a file without a fault.
 
+pub mod advice;
 pub mod budget;
 pub mod codes;
 pub mod diagnostic;

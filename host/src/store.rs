@@ -40,7 +40,7 @@ use tokio::sync::{mpsc, oneshot};
 
 pub use self::{
     commit::{Commit, Committed},
-    copy::{Verified, discard, repair, restore_from, verify},
+    copy::{Verified, discard, is_in, repair, restore_from, verify},
     error::StoreError,
     front::FORMAT,
     key::{Place, Places},
@@ -186,14 +186,14 @@ impl Store {
     /// # Errors
     /// `Damaged`, with the place of the value, when a value is damaged, missing or not of the last commit.
     pub fn restore(&self, pipeline: &str, mut visit: impl FnMut(Place<'_>, &[u8])) -> Result<Restored, StoreError> {
-        let record = self.opened.engine()?.scan(pipeline, Places::All, &mut |place, value| {
+        self.scan(pipeline, Places::All, |place, value| {
             visit(place, value);
             ControlFlow::Continue(())
-        })?;
-        Ok(Restored { epoch: record.history.last().map(|past| past.epoch), values: record.tally.count })
+        })
     }
 
-    /// Shows the values at some of a pipeline's places to `visit`, in order, until it breaks.
+    /// Shows the values at some of a pipeline's places to `visit`, in order, until it breaks; what it returns is of the
+    /// whole pipeline, as of the same commit.
     ///
     /// # Errors
     /// `Damaged`, with the place of the value, when one is damaged.
@@ -202,8 +202,9 @@ impl Store {
         pipeline: &str,
         places: Places<'_>,
         mut visit: impl FnMut(Place<'_>, &[u8]) -> ControlFlow<()>,
-    ) -> Result<(), StoreError> {
-        self.opened.engine()?.scan(pipeline, places, &mut visit).map(|_| ())
+    ) -> Result<Restored, StoreError> {
+        let record = self.opened.engine()?.scan(pipeline, places, &mut visit)?;
+        Ok(Restored { epoch: record.history.last().map(|past| past.epoch), values: record.tally.count })
     }
 
     /// The value at a place of a pipeline.

@@ -189,6 +189,12 @@ pub const FAMILIES: &[Family] = &[
         whole(view, to, view.status.commit_seconds);
     }),
     gauge(
+        "tidegate_epoch_seconds",
+        "How long the last committed epoch took, from its beginning until it was committed",
+        &["pipeline"],
+        |view, to| whole(view, to, view.status.epoch_seconds),
+    ),
+    gauge(
         "tidegate_ledger_imbalance_records",
         "Records that the ledger of the last commit does not account for; always 0",
         &["pipeline"],

@@ -1,6 +1,7 @@
 //! What is asked by which path, and what is answered.
 //!
-//! Owns paths and documents. Invariant: whatever changes something is a route of [`control`] only.
+//! Owns paths and documents. Invariant: whatever changes something, or shows what records hold, is a route of [`control`]
+//! only.
 
 use std::sync::Arc;
 
@@ -14,7 +15,7 @@ use axum::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{Drained, HostStatus, Service, VERSION, guard, metrics};
+use super::{Drained, HostStatus, Service, VERSION, guard, kept, metrics};
 use crate::{
     pipeline::{Drain, OpenWindows, board::NotReady},
     unit::Span,
@@ -22,7 +23,14 @@ use crate::{
 
 /// Everything, for the control socket.
 pub fn control(service: Arc<Service>) -> Router {
-    readings().route("/api/v1/drain", post(drain)).with_state(service)
+    readings()
+        .route("/api/v1/drain", post(drain))
+        .route("/api/v1/epoch", post(kept::epoch))
+        .route("/api/v1/epochs", get(kept::epochs))
+        .route("/api/v1/audit", get(kept::audit))
+        .route("/api/v1/state/groups", get(kept::groups))
+        .route("/api/v1/state/backup", post(kept::backup))
+        .with_state(service)
 }
 
 /// What changes nothing, for TCP; `listen` is the address as it was configured.

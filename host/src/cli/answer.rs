@@ -178,7 +178,8 @@ impl Answer {
         out.flush()
     }
 
-    fn show_as_json(&self, command: &str) -> std::io::Result<()> {
+    /// The one object that programs read, without an end of line.
+    pub(super) fn as_json(&self, command: &str) -> String {
         let object = json!({
             "command": command,
             "ok": self.exit == Exit::Fine,
@@ -187,7 +188,11 @@ impl Answer {
             "diagnostics": self.diagnostics.iter().map(Diagnostic::to_json).collect::<Vec<_>>(),
             "error": self.error,
         });
-        let mut line = config::mask(&object.to_string()).into_owned();
+        config::mask(&object.to_string()).into_owned()
+    }
+
+    fn show_as_json(&self, command: &str) -> std::io::Result<()> {
+        let mut line = self.as_json(command);
         line.push('\n');
         let mut out = std::io::stdout().lock();
         out.write_all(line.as_bytes())?;

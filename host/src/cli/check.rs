@@ -18,6 +18,12 @@ use crate::{
 };
 
 #[derive(Args, Debug)]
+#[command(
+    after_help = "What is legal and probably not meant is a warning: it is shown, and the exit code is 0 all the same.
+
+Example:
+  tidegate check pipelines/*.yaml README.md"
+)]
 pub(super) struct Check {
     /// Pipelines: YAML files, or Markdown files whose `yaml` fences are pipelines.
     #[arg(required = true, value_name = "FILE")]
@@ -80,10 +86,18 @@ impl Check {
         let host = self.settings.read()?;
         super::log::start(&crate::config::Log { level: crate::config::LogLevel::Warn, ..host.host.log.clone() });
         let engine = settings::engine_if_cached(Path::new(&host.host.plugins.cache))?;
-        let checked = files::check(&self.files, &host, &engine).map_err(|faults| Box::new(Answer::refused(faults)))?;
+        let mut checked =
+            files::check(&self.files, &host, &engine).map_err(|faults| Box::new(Answer::refused(faults)))?;
+        let warnings: Vec<_> = checked.iter_mut().flat_map(|one| std::mem::take(&mut one.warnings)).collect();
         let is_kept = host.host.state_folder().is_some();
         let good: Vec<Good> = checked.into_iter().map(|one| Good::of(one.file, &one.prepared.graph, is_kept)).collect();
         let text: String = good.iter().map(Good::line).collect();
-        Ok(Answer::fine(format!("{} fine", figure::several(good.len(), "pipeline")), &good, text))
+        let warned = if warnings.is_empty() {
+            String::new()
+        } else {
+            format!(", {}", figure::several(warnings.len(), "warning"))
+        };
+        let summary = format!("{} fine{warned}", figure::several(good.len(), "pipeline"));
+        Ok(Answer { diagnostics: warnings, ..Answer::fine(summary, &good, text) })
     }
 }

@@ -32,6 +32,16 @@ pub(super) fn nanos(nanos: f64) -> String {
     if value >= 100.0 { format!("{value:.0} {unit}") } else { format!("{value:.2} {unit}") }
 }
 
+/// A moment in milliseconds since 1970, such as `2026-01-31T12:00:00Z`; the ends of time have none.
+pub(super) fn time(millis: i64) -> String {
+    match jiff::Timestamp::from_millisecond(millis) {
+        Ok(time) => time.to_string(),
+        Err(_) if millis == crate::time::BEGIN => "the beginning".to_owned(),
+        Err(_) if millis == crate::time::END => "the end".to_owned(),
+        Err(_) => format!("{millis} ms"),
+    }
+}
+
 /// A share, such as `2.5 %`.
 pub(super) fn share(part: u64, whole: u64) -> String {
     if whole == 0 { "-".to_owned() } else { format!("{:.1} %", part as f64 * 100.0 / whole as f64) }
@@ -51,6 +61,10 @@ mod tests {
         assert_eq!([count(0), count(999), count(1000), count(1_234_567)], ["0", "999", "1,000", "1,234,567"]);
         assert_eq!([rate(5, 2.0), rate(50_000, 10.0), rate(1, 0.0)], ["2.5/s", "5,000/s", "0/s"]);
         assert_eq!([nanos(12.0), nanos(1_250_000.0), nanos(2.5e9)], ["12.00 ns", "1.25 ms", "2.50 s"]);
+        assert_eq!(
+            [time(0), time(i64::MIN), time(i64::MAX - 1)],
+            ["1970-01-01T00:00:00Z", "the beginning", "9223372036854775806 ms"]
+        );
         assert_eq!([share(1, 0), share(1, 40)], ["-", "2.5 %"]);
     }
 }

@@ -6,7 +6,9 @@
 use std::path::{Path, PathBuf};
 
 use crate::{
-    config::{self, Diagnostic, Loaded, LoadedHost, budget, codes, diagnostic::Text, graph::Graph, guarantee},
+    config::{
+        self, Diagnostic, Loaded, LoadedHost, advice::advice, budget, codes, diagnostic::Text, graph::Graph, guarantee,
+    },
     pipeline::open::{Prepared, open},
     plugin::Engine,
 };
@@ -17,6 +19,8 @@ pub(super) struct Checked {
     pub(super) file: PathBuf,
     /// Ready to be opened.
     pub(super) prepared: Prepared,
+    /// What it may say and probably does not mean.
+    pub(super) warnings: Vec<Diagnostic>,
 }
 
 /// Reads `paths` and checks them as a whole against `host`.
@@ -24,8 +28,13 @@ pub(super) fn check(paths: &[PathBuf], host: &LoadedHost, engine: &Engine) -> Re
     let (mut checked, mut faults) = (Vec::new(), Vec::new());
     for path in paths {
         for loaded in read(path) {
-            match loaded.and_then(|loaded| open(&loaded, engine)) {
-                Ok(prepared) => checked.push(Checked { file: path.clone(), prepared }),
+            let opened = loaded.and_then(|loaded| {
+                let prepared = open(&loaded, engine)?;
+                let warnings = advice(&loaded, &prepared.graph);
+                Ok(Checked { file: path.clone(), prepared, warnings })
+            });
+            match opened {
+                Ok(one) => checked.push(one),
                 Err(more) => faults.extend(more),
             }
         }

@@ -2,29 +2,43 @@
 //!
 //! Owns how its answers are shown. It must not know how they come about.
 
-use std::path::PathBuf;
+use std::{
+    io::{IsTerminal as _, Write as _},
+    time::Duration,
+};
 
 use clap::Args;
-use hyper::{Method, StatusCode};
-use serde::de::DeserializeOwned;
+use hyper::Method;
+use serde_json::Value;
 
-use super::{Answer, Exit, Outcome, Trouble, figure, run::part_rows, table};
+use super::{Answer, Exit, Form, Outcome, Trouble, ask::Ask, figure, run::part_rows, table};
 use crate::{
-    api::{
-        Drained, HostStatus,
-        client::{Unanswered, ask},
-        socket,
-    },
+    api::{Drained, HostStatus},
+    config,
     pipeline::Status,
     unit::Span,
 };
 
-/// Where a running host is asked.
+/// How often a watched status is shown.
+const EVERY: Duration = Duration::from_secs(1);
+
+/// Back to the first line, and everything behind it away.
+const ANEW: &str = "\x1b[H\x1b[J";
+
 #[derive(Args, Debug)]
-pub(super) struct Ask {
-    /// The host's control socket.
-    #[arg(long, value_name = "PATH", default_value = socket::PATH)]
-    socket: PathBuf,
+#[command(
+    after_help = "With --watch and --json, each status is an object in a line of its own; the last line says that the host has ended.
+
+Examples:
+  tidegate status
+  tidegate status --watch"
+)]
+pub(super) struct Show {
+    /// Show it again every second until the host has ended, on a terminal in place.
+    #[arg(long)]
+    watch: bool,
+    #[command(flatten)]
+    ask: Ask,
 }
 
 #[derive(Args, Debug)]
@@ -39,34 +53,38 @@ pub(super) struct Drain {
     close_windows: bool,
 }
 
-impl Ask {
-    fn ask<T: DeserializeOwned>(&self, method: Method, path: &str) -> Result<T, Box<Answer>> {
-        let environment = |trouble| Box::new(Answer::failed(Exit::Environment, trouble));
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .map_err(|error| environment(Trouble::of(format!("start a runtime: {error}"))))?;
-        let (status, body) = runtime.block_on(ask(&self.socket, method, path)).map_err(|error| {
-            let trouble = Trouble::of(error.to_string());
-            environment(match error {
-                Unanswered::NoHost { .. } => {
-                    trouble.cure("run it in the folder of a running host, or name its socket with `--socket`")
-                }
-                Unanswered::Broken(_) => trouble,
-            })
-        })?;
-        if status != StatusCode::OK {
-            let body = String::from_utf8_lossy(&body).into_owned();
-            return Err(environment(Trouble::of(format!("ask the host: it answers {status}: {body}"))));
+impl Show {
+    pub(super) fn perform(self, form: Form) -> Outcome {
+        let mut answer = self.answer()?;
+        if !self.watch {
+            return Ok(answer);
         }
-        serde_json::from_slice(&body).map_err(|error| {
-            let trouble = Trouble::of(format!("read the host's answer: {error}"));
-            environment(trouble.cure("use the `tidegate` that the host was started with"))
-        })
+        let anew = if std::io::stdout().is_terminal() { ANEW } else { "" };
+        loop {
+            let text = match form {
+                Form::People => format!("{anew}{}", config::mask(&answer.text)),
+                Form::Json => answer.as_json("status"),
+            };
+            let mut out = std::io::stdout().lock();
+            if writeln!(out, "{text}").and_then(|()| out.flush()).is_err() {
+                // Whoever closed their end has read as much as they wanted.
+                return Ok(Answer::fine("nobody reads any more", Value::Null, ""));
+            }
+            drop(out);
+            std::thread::sleep(EVERY);
+            match self.answer() {
+                Ok(next) => answer = next,
+                Err(_) => {
+                    let notes = "the host has ended\n".to_owned();
+                    return Ok(Answer { notes, ..Answer::fine("the host has ended", Value::Null, "") });
+                }
+            }
+        }
     }
 
-    pub(super) fn perform(self) -> Outcome {
-        let status: HostStatus = self.ask(Method::GET, "/api/v1/status")?;
+    /// The host as it stands.
+    fn answer(&self) -> Outcome {
+        let status: HostStatus = self.ask.ask(Method::GET, "/api/v1/status")?;
         let mut text = format!(
             "tidegate {}, process {}, up {}\n",
             status.version,

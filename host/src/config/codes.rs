@@ -1,6 +1,7 @@
 //! The codes of faults, and a page on each.
 //!
-//! Owns the list: TG1xx shape of a file, TG2xx graph, TG3xx plugin, TG4xx environment and resources, TG5xx run time.
+//! Owns the list: TG1xx shape of a file, TG2xx graph, TG3xx plugin, TG4xx environment and resources, TG5xx run time,
+//! TG6xx warnings.
 //! The pages are the text of `codes.md`. Invariant: every code has a page, and every page a code.
 
 /// The text is not YAML.
@@ -103,6 +104,16 @@ pub const SOCKET_TAKEN: &str = "TG408";
 pub const STATE_UNUSABLE: &str = "TG409";
 /// The state does not fit the pipeline.
 pub const STATE_UNFIT: &str = "TG410";
+/// A host has the state.
+pub const STATE_IN_USE: &str = "TG421";
+/// The state does not hold what was asked for.
+pub const NOT_KEPT: &str = "TG422";
+/// The state is damaged.
+pub const STATE_DAMAGED: &str = "TG423";
+/// The export does not fit the state.
+pub const IMPORT_UNFIT: &str = "TG424";
+/// Nobody has said that it is wanted.
+pub const NOT_SURE: &str = "TG425";
 /// A plugin committed a fault.
 pub const PLUGIN_FAULT: &str = "TG501";
 /// A plugin refused a record.
@@ -117,6 +128,22 @@ pub const SOURCE_FAILED: &str = "TG505";
 pub const SINK_FAILED: &str = "TG506";
 /// The host's own code panicked.
 pub const HOST_PANIC: &str = "TG507";
+/// The fuel of a call outlasts its time.
+pub const FUEL_OUTLASTS: &str = "TG601";
+/// Windows are shorter than the steps of the watermark.
+pub const WINDOW_BELOW_GRAIN: &str = "TG602";
+/// A silent source is left behind before its records may come.
+pub const IDLE_BELOW_LAG: &str = "TG603";
+/// Late records are put where nobody reads them.
+pub const LATE_UNREAD: &str = "TG604";
+/// Windows are over the time of reading.
+pub const NO_EVENT_TIME: &str = "TG605";
+/// Several workers, and nothing to divide by.
+pub const IDLE_WORKERS: &str = "TG606";
+/// A full batch does not fit into a plugin's memory.
+pub const MEMORY_BELOW_BATCH: &str = "TG607";
+/// A pipeline reads what it writes.
+pub const READS_ITSELF: &str = "TG608";
 
 const PAGES: &str = include_str!("codes.md");
 

@@ -100,6 +100,11 @@ impl Flaw {
         fault.cure = self.cure;
         fault
     }
+
+    /// The same as a warning, which refuses nothing.
+    pub(crate) fn warned(self, file: &Arc<Text>) -> Diagnostic {
+        Diagnostic { severity: Severity::Warning, ..self.told(file) }
+    }
 }
 
 /// Whether colours may be used.

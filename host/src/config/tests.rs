@@ -10,6 +10,7 @@ use super::{
 };
 use crate::plugin::Kind;
 
+mod advice;
 mod bad_files;
 mod budgets;
 mod fuzz;

@@ -12,8 +12,13 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
 
-use super::{committed::Committed, coordinator::Participant, ledger, ledger::Imbalance};
+use super::{
+    committed::Committed,
+    coordinator::Participant,
+    ledger::{self, Account, Imbalance},
+};
 use crate::{
     config::graph::{Consumer, Graph},
     stage::{
@@ -40,13 +45,12 @@ pub enum Phase {
 #[derive(Debug, Default)]
 struct State {
     phase: Phase,
-    epoch: u64,
+    account: Account,
     begun: Option<Instant>,
     took: Duration,
     late: Vec<Participant>,
     troubles: BTreeMap<Participant, String>,
     restarts: u64,
-    imbalances: Vec<Imbalance>,
     inboxes: BTreeMap<Consumer, Handle>,
 }
 
@@ -64,6 +68,18 @@ pub struct Board {
     /// Records sent on each edge.
     pub edges: Vec<Arc<AtomicU64>>,
     state: Mutex<State>,
+    pulse: watch::Sender<Pulse>,
+}
+
+/// How far a pipeline has come, for those who wait for it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Pulse {
+    /// The last epoch that was committed.
+    pub epoch: u64,
+    /// How long it took, from its beginning until it was committed.
+    pub took: Duration,
+    /// Whether nothing will be committed any more.
+    pub is_over: bool,
 }
 
 /// One source, stage or sink as it stands.
@@ -115,6 +131,9 @@ pub struct Status {
     /// Seconds that the last commit took to be written.
     #[serde(default)]
     pub commit_seconds: f64,
+    /// Seconds that the last committed epoch took; 0 before the first of this process.
+    #[serde(default)]
+    pub epoch_seconds: f64,
     /// Restarts inside the process.
     pub restarts: u64,
     /// Sources.
@@ -144,6 +163,7 @@ impl Board {
             sinks: meters(graph.sinks.len()),
             edges: graph.edges.iter().map(|_| Arc::default()).collect(),
             state: Mutex::default(),
+            pulse: watch::Sender::default(),
             graph,
         }
     }
@@ -160,6 +180,7 @@ impl Board {
     /// Notes where the pipeline is in its life.
     pub fn set_phase(&self, phase: Phase) {
         self.state().phase = phase;
+        self.pulse.send_modify(|pulse| pulse.is_over = phase == Phase::Ended);
     }
 
     /// Where the pipeline is in its life.
@@ -177,13 +198,25 @@ impl Board {
         self.state().begun = Some(Instant::now());
     }
 
-    /// Notes a commit and what its ledger said.
-    pub fn epoch_committed(&self, epoch: u64, imbalances: Vec<Imbalance>) {
+    /// Notes a commit by its ledger.
+    pub fn epoch_committed(&self, account: Account) {
         let mut state = self.state();
-        state.epoch = epoch;
-        state.begun = None;
+        let took = state.begun.take().map_or(Duration::ZERO, |begun| begun.elapsed());
         state.late.clear();
-        state.imbalances = imbalances;
+        self.pulse.send_modify(|pulse| (pulse.epoch, pulse.took) = (account.epoch, took));
+        state.account = account;
+    }
+
+    /// The ledger of the last commit.
+    pub fn account(&self) -> Account {
+        self.state().account.clone()
+    }
+
+    /// How far the pipeline has come, from now on, and the first epoch that begins after now.
+    pub fn pulse(&self) -> (watch::Receiver<Pulse>, u64) {
+        let state = self.state();
+        let under_way = u64::from(state.begun.is_some());
+        (self.pulse.subscribe(), state.account.epoch + under_way + 1)
     }
 
     /// Notes how long a commit took to be written.
@@ -270,9 +303,10 @@ impl Board {
             pipeline: self.graph.name.clone(),
             phase: state.phase,
             seconds: self.started.elapsed().as_secs_f64(),
-            epoch: state.epoch,
+            epoch: state.account.epoch,
             epoch_age: state.begun.map(|begun| begun.elapsed().as_secs_f64()),
             commit_seconds: state.took.as_secs_f64(),
+            epoch_seconds: self.pulse.borrow().took.as_secs_f64(),
             restarts: state.restarts,
             sources: self
                 .graph
@@ -303,7 +337,7 @@ impl Board {
                 })
                 .collect(),
             not_ready,
-            imbalances: state.imbalances.clone(),
+            imbalances: state.account.imbalances.clone(),
         }
     }
 }

@@ -31,11 +31,11 @@ use crate::{
     time::{BEGIN, END, Window},
 };
 
-const PIPELINE: u8 = 0;
-const SOURCE: u8 = 1;
-const STAGE: u8 = 2;
-const SINK: u8 = 3;
-const GROUP: u8 = 4;
+pub(super) const PIPELINE: u8 = 0;
+pub(super) const SOURCE: u8 = 1;
+pub(super) const STAGE: u8 = 2;
+pub(super) const SINK: u8 = 3;
+pub(super) const GROUP: u8 = 4;
 
 /// How long to wait before a full disk is asked again.
 const FULL: Duration = Duration::from_secs(1);
@@ -44,7 +44,7 @@ const FULL: Duration = Duration::from_secs(1);
 const HEAD: usize = 29;
 
 /// All of time, which is the window of groups that have none.
-const ALL: Window = Window { start: BEGIN, end: END };
+pub(super) const ALL: Window = Window { start: BEGIN, end: END };
 
 /// Why a store's state cannot be gone on from.
 #[derive(Debug, thiserror::Error)]
@@ -114,15 +114,15 @@ impl Signature {
 }
 
 #[derive(Serialize, Deserialize)]
-struct Whole {
-    edges: Vec<String>,
-    is_over: bool,
+pub(super) struct Whole {
+    pub(super) edges: Vec<String>,
+    pub(super) is_over: bool,
 }
 
 #[derive(Serialize, Deserialize)]
-struct Staged {
-    signature: Signature,
-    point: StagePoint,
+pub(super) struct Staged {
+    pub(super) signature: Signature,
+    pub(super) point: StagePoint,
 }
 
 /// The store as one pipeline sees it.
@@ -163,19 +163,7 @@ impl Durable {
     /// # Errors
     /// The store's.
     pub async fn reset(&self, names: &[String]) -> Result<(), StoreError> {
-        if names.iter().any(|name| name == "all") {
-            return self.store.forget(self.name.clone()).await;
-        }
-        let mut commit = Commit::of_facts(self.name.clone(), now());
-        for name in names {
-            [SOURCE, STAGE, SINK, GROUP].into_iter().for_each(|kind| commit.delete_all(Places::Of(kind, name)));
-        }
-        if !commit.is_empty() {
-            // Counts of some that begin anew and some that do not can never balance: all begin anew.
-            commit.delete(&Place::of(PIPELINE, ""));
-            self.store.commit(commit).await?;
-        }
-        Ok(())
+        reset(&self.store, self.name.clone(), names).await
     }
 
     /// What a process before this one has committed, if any has.
@@ -294,7 +282,7 @@ impl Durable {
     }
 
     fn edges(&self) -> Vec<String> {
-        self.graph.edges.iter().map(|edge| format!("{} {:?}", ledger::name(&self.graph, edge), edge.port)).collect()
+        self.graph.edges.iter().map(|edge| ledger::name(&self.graph, edge)).collect()
     }
 
     /// Everything that the participants reported of `epoch`, to be written at once.
@@ -402,12 +390,32 @@ impl Restored {
     }
 }
 
-fn now() -> i64 {
+/// Forgets what `store` holds of these sources, stages and sinks of a pipeline; of all of it where one is `all`.
+///
+/// # Errors
+/// The store's.
+pub async fn reset(store: &Store, pipeline: Arc<str>, names: &[String]) -> Result<(), StoreError> {
+    if names.iter().any(|name| name == "all") {
+        return store.forget(pipeline).await;
+    }
+    let mut commit = Commit::of_facts(pipeline, now());
+    for name in names {
+        [SOURCE, STAGE, SINK, GROUP].into_iter().for_each(|kind| commit.delete_all(Places::Of(kind, name)));
+    }
+    if !commit.is_empty() {
+        // Counts of some that begin anew and some that do not can never balance: all begin anew.
+        commit.delete(&Place::of(PIPELINE, ""));
+        store.commit(commit).await?;
+    }
+    Ok(())
+}
+
+pub(super) fn now() -> i64 {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
 
-fn parse<T: DeserializeOwned>(place: &Place<'_>, value: &[u8]) -> Result<T, Unfit> {
+pub(super) fn parse<T: DeserializeOwned>(place: &Place<'_>, value: &[u8]) -> Result<T, Unfit> {
     serde_json::from_slice(value)
         .map_err(|error| Unfit::Unread { name: place.participant.to_string(), why: error.to_string() })
 }
@@ -420,10 +428,17 @@ fn put(commit: &mut Commit, kind: u8, name: &str, value: &impl Serialize) {
     }
 }
 
-fn put_group(commit: &mut Commit, stage: &str, change: Change<'_>) {
+pub(super) fn put_group(commit: &mut Commit, stage: &str, change: Change<'_>) {
     let Change { key, window, kept } = change;
     let place = Place::group(GROUP, stage, slot(key), key, (window != ALL).then_some((window.start, window.end)));
-    let Some((state, facts)) = kept else { return commit.delete(&place) };
+    match kept {
+        Some((state, facts)) => commit.put(&place, &value_of(state, facts)),
+        None => commit.delete(&place),
+    }
+}
+
+/// The value of a group.
+pub(super) fn value_of(state: &[u8], facts: Facts) -> Vec<u8> {
     let mut value = Vec::with_capacity(HEAD + state.len());
     value.extend_from_slice(&facts.count.to_be_bytes());
     value.extend_from_slice(&facts.time.to_be_bytes());
@@ -431,10 +446,10 @@ fn put_group(commit: &mut Commit, stage: &str, change: Change<'_>) {
     value.extend_from_slice(&facts.panes.to_be_bytes());
     value.push(u8::from(facts.is_late));
     value.extend_from_slice(state);
-    commit.put(&place, &value);
+    value
 }
 
-fn group(place: &Place<'_>, value: &[u8]) -> Result<((Vec<u8>, Window), Saved), Unfit> {
+pub(super) fn group(place: &Place<'_>, value: &[u8]) -> Result<((Vec<u8>, Window), Saved), Unfit> {
     let window = place.window.map_or(ALL, |(start, end)| Window { start, end });
     let split = || {
         let (count, rest) = value.split_first_chunk()?;

@@ -6,7 +6,10 @@
 use serde::{Deserialize, Serialize};
 
 use super::committed::Committed;
-use crate::config::graph::{Consumer, Edge, Graph, Producer};
+use crate::{
+    config::graph::{Consumer, Edge, Graph, Producer},
+    stage::tally::Tally,
+};
 
 /// An equation that does not hold.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -19,27 +22,93 @@ pub struct Imbalance {
     pub right: u64,
 }
 
-/// Every equation that does not hold in `committed`.
-pub fn audit(graph: &Graph, committed: &Committed) -> Vec<Imbalance> {
-    let tallies =
-        (graph.sources.iter().map(|source| &source.name).zip(committed.sources.iter().map(|point| &point.tally)))
-            .chain(graph.stages.iter().map(|stage| &stage.name).zip(committed.stages.iter().map(|point| &point.tally)))
-            .chain(graph.sinks.iter().map(|sink| &sink.name).zip(committed.sinks.iter().map(|point| &point.tally)));
-    let places = tallies.filter(|(_, tally)| tally.imbalance() != 0).map(|(name, tally)| Imbalance {
-        place: name.clone(),
-        left: tally.received,
-        right: tally.received.saturating_add_signed(-tally.imbalance()),
-    });
-    let edges = graph.edges.iter().filter_map(|edge| {
-        let (sent, received) = (sent(graph, committed, edge)?, received(committed, edge)?);
-        (sent != received).then(|| Imbalance { place: name(graph, edge), left: sent, right: received })
-    });
-    places.chain(edges).collect()
+/// What a part of a pipeline does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// Records enter.
+    Source,
+    /// Records are processed.
+    Stage,
+    /// Records leave.
+    Sink,
 }
 
-/// Records sent and received on an edge, as of the commit.
-pub fn edge(graph: &Graph, committed: &Committed, edge: &Edge) -> Option<(u64, u64)> {
-    Some((sent(graph, committed, edge)?, received(committed, edge)?))
+/// What became of the records of a source, stage or sink.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Part {
+    /// What it does.
+    pub kind: Kind,
+    /// Its name.
+    pub name: String,
+    /// What became of its records.
+    #[serde(flatten)]
+    pub tally: Tally,
+}
+
+/// What went through an edge.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Flow {
+    /// `from → to`.
+    pub name: String,
+    /// Records sent.
+    pub sent: u64,
+    /// Records received.
+    pub received: u64,
+}
+
+/// The ledger as of a commit.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Account {
+    /// Whether every equation holds.
+    pub balanced: bool,
+    /// The last epoch in it.
+    pub epoch: u64,
+    /// Sources, stages, sinks.
+    pub parts: Vec<Part>,
+    /// Edges.
+    pub edges: Vec<Flow>,
+    /// The equations that do not hold.
+    pub imbalances: Vec<Imbalance>,
+}
+
+impl Account {
+    /// The account of these parts and edges.
+    pub fn of(epoch: u64, parts: Vec<Part>, edges: Vec<Flow>) -> Self {
+        let off_parts = parts.iter().filter(|part| part.tally.imbalance() != 0).map(|part| Imbalance {
+            place: part.name.clone(),
+            left: part.tally.received,
+            right: part.tally.received.saturating_add_signed(-part.tally.imbalance()),
+        });
+        let off_edges = edges.iter().filter(|edge| edge.sent != edge.received).map(|edge| Imbalance {
+            place: edge.name.clone(),
+            left: edge.sent,
+            right: edge.received,
+        });
+        let imbalances: Vec<Imbalance> = off_parts.chain(off_edges).collect();
+        Self { balanced: imbalances.is_empty(), epoch, parts, edges, imbalances }
+    }
+}
+
+/// The ledger of `committed`.
+pub fn account(graph: &Graph, committed: &Committed) -> Account {
+    let part = |kind, name: &String, tally: &Tally| Part { kind, name: name.clone(), tally: *tally };
+    let sources = graph.sources.iter().zip(&committed.sources);
+    let stages = graph.stages.iter().zip(&committed.stages);
+    let sinks = graph.sinks.iter().zip(&committed.sinks);
+    let parts = (sources.map(|(source, point)| part(Kind::Source, &source.name, &point.tally)))
+        .chain(stages.map(|(stage, point)| part(Kind::Stage, &stage.name, &point.tally)))
+        .chain(sinks.map(|(sink, point)| part(Kind::Sink, &sink.name, &point.tally)));
+    let edges = graph.edges.iter().filter_map(|edge| {
+        let (sent, received) = (sent(graph, committed, edge)?, received(committed, edge)?);
+        Some(Flow { name: name(graph, edge), sent, received })
+    });
+    Account::of(committed.epoch.0, parts.collect(), edges.collect())
+}
+
+/// Every equation that does not hold in `committed`.
+pub fn audit(graph: &Graph, committed: &Committed) -> Vec<Imbalance> {
+    account(graph, committed).imbalances
 }
 
 fn sent(graph: &Graph, committed: &Committed, edge: &Edge) -> Option<u64> {
@@ -59,15 +128,9 @@ fn received(committed: &Committed, edge: &Edge) -> Option<u64> {
     received.get(edge.input).copied()
 }
 
-/// An edge as people read it.
+/// An edge as people read it, `from → to`; a side output stands behind its producer's name.
 pub fn name(graph: &Graph, edge: &Edge) -> String {
-    let from = match edge.from {
-        Producer::Source(at) => graph.sources.get(at).map(|source| source.name.as_str()),
-        Producer::Stage(at) => graph.stages.get(at).map(|stage| stage.name.as_str()),
-    };
-    let to = match edge.to {
-        Consumer::Stage(at) => graph.stages.get(at).map(|stage| stage.name.as_str()),
-        Consumer::Sink(at) => graph.sinks.get(at).map(|sink| sink.name.as_str()),
-    };
-    format!("{} → {}", from.unwrap_or("?"), to.unwrap_or("?"))
+    let port = graph.port(edge.from, edge.port);
+    let dot = if port.is_empty() { "" } else { "." };
+    format!("{}{dot}{port} → {}", graph.producer(edge.from), graph.consumer(edge.to))
 }

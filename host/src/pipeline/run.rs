@@ -199,7 +199,7 @@ impl Supervisor {
         for (task, point) in sink_tasks.iter().zip(&committed.sinks) {
             task.meter.reset(&point.tally);
         }
-        self.board.epoch_committed(committed.epoch.0, Vec::new());
+        self.board.epoch_committed(ledger::account(graph, committed));
         if is_over {
             tracing::info!(
                 pipeline = graph.name,
@@ -416,8 +416,8 @@ impl Supervisor {
                     run.writing = Some(Writing { epoch, written: self.write(epoch, &points, is_over), points });
                 }
                 Action::Committed(epoch) => {
-                    let imbalances = ledger::audit(self.board.graph(), committed);
-                    for imbalance in &imbalances {
+                    let account = ledger::account(self.board.graph(), committed);
+                    for imbalance in &account.imbalances {
                         let (place, left, right) = (imbalance.place.as_str(), imbalance.left, imbalance.right);
                         tracing::error!(
                             pipeline = self.board.graph().name,
@@ -427,7 +427,7 @@ impl Supervisor {
                             "the ledger does not balance"
                         );
                     }
-                    self.board.epoch_committed(epoch.0, imbalances);
+                    self.board.epoch_committed(account);
                     run.order(Order::Committed(epoch)).await;
                 }
                 Action::Slow(apart) => {

@@ -26,6 +26,21 @@ pub struct Verified {
     pub values: u64,
 }
 
+/// Whether a folder holds a store, or has held one: opening it there makes none.
+///
+/// # Errors
+/// `Failed` when the disk says something else than that there is no such folder.
+pub fn is_in(disk: &dyn Disk, folder: &Path) -> Result<bool, StoreError> {
+    match disk.list(folder) {
+        Ok(files) => {
+            let ballast = ballast::exists(disk, folder).map_err(|error| failed(folder)("listing", error))?;
+            Ok(ballast || files.contains(&folder.join(NAME)))
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(failed(folder)("listing", error)),
+    }
+}
+
 /// Makes an empty store in a folder that has none.
 pub(super) fn make(disk: &dyn Disk, folder: &Path, cache: usize) -> Result<(), StoreError> {
     let new = folder.join(NEW);

@@ -92,6 +92,8 @@ pub enum Places<'a> {
     Of(u8, &'a str),
     /// Every place of a kind that belongs to a participant, in one slot.
     Slot(u8, &'a str, u8),
+    /// Every place of a kind that belongs to a participant, in one slot, under one key: all windows of a group.
+    Key(u8, &'a str, u8, &'a [u8]),
 }
 
 impl Places<'_> {
@@ -107,6 +109,10 @@ impl Places<'_> {
             Self::Slot(kind, participant, slot) => {
                 Self::Of(kind, participant).encode(to);
                 to.push(slot);
+            }
+            Self::Key(kind, participant, slot, key) => {
+                Self::Slot(kind, participant, slot).encode(to);
+                push_escaped(key, to);
             }
         }
     }
@@ -212,6 +218,10 @@ mod tests {
                 (
                     Places::Slot(kind, &like.participant, like.slot),
                     a.kind == kind && a.participant == like.participant && a.slot == like.slot,
+                ),
+                (
+                    Places::Key(kind, &like.participant, like.slot, &like.key),
+                    (a.kind, &a.participant, a.slot, &a.key) == (kind, &like.participant, like.slot, &like.key),
                 ),
             ] {
                 let mut prefix = Vec::new();

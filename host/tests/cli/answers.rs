@@ -80,6 +80,17 @@ fn all_faults_of_all_files_are_told_at_once_and_nothing_is_started() {
     assert!(!folder.path("a.out").exists() && !folder.path("b.out").exists());
 }
 
+#[test]
+fn a_warning_is_shown_and_refuses_nothing() {
+    let folder = with_input();
+    folder.write("itself.yaml", straight("itself", "file: { path: input.ndjson }, encode: json"));
+    folder.run(&["check", "itself.yaml"]).exits(0).complains("warning[TG608]").complains("itself.yaml:4");
+    let said = folder.run(&["check", "good.yaml", "itself.yaml", "--json"]).exits(0).json();
+    assert_eq!(said["summary"], "2 pipelines fine, 1 warning");
+    let warning = &said["diagnostics"][0];
+    assert_eq!((&warning["code"], &warning["severity"]), (&"TG608".into(), &"warning".into()));
+}
+
 /// Row 20.
 #[test]
 fn a_folder_that_cannot_be_written_is_a_fault_of_the_environment() {

@@ -1,7 +1,7 @@
 //! The control socket and the port for metrics and health.
 
 use std::{
-    io::{Read, Write},
+    io::{BufRead, BufReader, Read, Write},
     net::TcpStream,
     os::unix::{fs::PermissionsExt, net::UnixStream},
 };
@@ -43,6 +43,7 @@ fn the_control_socket_is_its_owners_alone_and_answers_everything() {
         ("/livez", "{\"live\":true}"),
         ("/version", "\"name\":\"tidegate\""),
         ("/metrics", "tidegate_source_records_total{pipeline=\"steady\",source=\"in\",result=\"received\"}"),
+        ("/metrics", "tidegate_ledger_imbalance_records{pipeline=\"steady\"} 0.0\n"),
         ("/metrics", "# EOF"),
         ("/api/v1/status", "\"pipeline\":\"steady\""),
         ("/readyz", "{\"ready\":true,\"pipelines\":[{\"pipeline\":\"steady\",\"ready\":true,\"not_ready\":[]}]}"),
@@ -102,6 +103,23 @@ fn drain_waits_for_the_end_and_answers_with_it() {
     assert_eq!((ended["pipeline"].as_str(), ended["ending"].as_str()), (Some("steady"), Some("drained")));
     host.end().exits(0).complains("steady: drained");
     folder.run(&["status"]).exits(3);
+}
+
+#[test]
+fn a_watched_status_is_shown_again_until_the_host_has_ended() {
+    let folder = Folder::new();
+    let host = running(&folder, &[]);
+    let mut watching = folder.command(&["status", "--watch", "--json"]).spawn().unwrap();
+    let mut lines = BufReader::new(watching.stdout.take().unwrap()).lines().map(Result::unwrap);
+    let status = |line: String| serde_json::from_str::<serde_json::Value>(&line).unwrap();
+    let seconds: Vec<f64> =
+        lines.by_ref().take(2).map(|line| status(line)["result"]["seconds"].as_f64().unwrap()).collect();
+    assert!(seconds[1] >= seconds[0] + 1.0, "{seconds:?}");
+    folder.run(&["drain"]).exits(0);
+    let last = status(lines.last().unwrap());
+    assert_eq!((&last["ok"], &last["summary"]), (&true.into(), &"the host has ended".into()));
+    assert!(watching.wait().unwrap().success());
+    host.end().exits(0);
 }
 
 #[test]

@@ -9,3 +9,4 @@ mod kills;
 mod plugins;
 mod secrets;
 mod signals;
+mod state;

@@ -71,7 +71,7 @@ pub(super) async fn open(
     let store = state::open(host.state_folder())?;
     let mut parts = Vec::new();
     let mut plugins = Vec::new();
-    for Checked { file, prepared } in checked {
+    for Checked { file, prepared, .. } in checked {
         plugins.push(plugins_of(&prepared));
         let name = prepared.graph.name.clone();
         let durable = match &store {
@@ -85,14 +85,15 @@ pub(super) async fn open(
     }
 
     let running: Vec<Running> = parts.into_iter().map(pipeline::start).collect();
-    let hosted = running
-        .iter()
-        .zip(plugins)
-        .map(|(running, plugins)| Arc::new(Hosted { board: running.board.clone(), plugins, end: OnceLock::new() }));
+    let hosted = running.iter().zip(plugins).map(|(running, plugins)| {
+        let (board, commands) = (running.board.clone(), running.commands.clone());
+        Arc::new(Hosted { board, commands, plugins, end: OnceLock::new() })
+    });
     let (drain_sender, drains) = mpsc::channel(1);
     let (all_ended, is_ended) = watch::channel(false);
     let service = Arc::new(Service {
         pipelines: hosted.collect(),
+        store,
         drains: drain_sender,
         drain_deadline,
         all_ended: is_ended,

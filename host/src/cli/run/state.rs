@@ -48,11 +48,14 @@ pub(super) async fn restore(
 }
 
 fn unusable(error: StoreError) -> Box<Answer> {
-    let cure = match error {
-        StoreError::Held { .. } => "end that host with `tidegate drain`, or give this one a folder with `--state`",
-        _ => "name another folder with `--state`, or `--state none` to keep nothing",
+    let (code, cure) = match error {
+        StoreError::Held { .. } => {
+            (codes::STATE_UNUSABLE, "end that host with `tidegate drain`, or give this one a folder with `--state`")
+        }
+        StoreError::Damaged { .. } => (codes::STATE_DAMAGED, "`tidegate state verify` checks all of it"),
+        _ => (codes::STATE_UNUSABLE, "name another folder with `--state`, or `--state none` to keep nothing"),
     };
-    Box::new(Answer::failed(Exit::Environment, Trouble::of(error.to_string()).code(codes::STATE_UNUSABLE).cure(cure)))
+    Box::new(Answer::failed(Exit::Environment, Trouble::of(error.to_string()).code(code).cure(cure)))
 }
 
 fn refused(pipeline: &str, name: &str, unfit: &Unfit) -> Box<Answer> {

@@ -11,34 +11,24 @@ use super::{
 };
 use crate::{
     cli::{
-        figure,
+        account, figure,
         table::{self, Align},
     },
     config::{codes, graph::Graph},
     pipeline::{
         Ended, Ending, Status,
         board::PartStatus,
-        ledger::{self, Imbalance},
+        ledger::{self, Account},
     },
 };
 
 /// The ledger of a pipeline as of its last commit.
 #[derive(Clone, Debug, Serialize)]
 struct Ledger {
-    balanced: bool,
-    /// Its last epoch.
-    epoch: u64,
+    #[serde(flatten)]
+    account: Account,
     /// Records read after it, which are given up.
     uncommitted: u64,
-    edges: Vec<EdgeCount>,
-    imbalances: Vec<Imbalance>,
-}
-
-#[derive(Clone, Debug, Serialize)]
-struct EdgeCount {
-    name: String,
-    sent: u64,
-    received: u64,
 }
 
 #[derive(Debug, Serialize)]
@@ -76,9 +66,9 @@ fn told(left: &Left) -> (Exit, Told) {
         let (exit, error, status) = (Exit::of(&ending), trouble(&ending), left.board.status());
         return (exit, Told { ending: word(&ending), exit: exit.code(), error, status, ledger: None });
     };
-    let ledger = account(left.board.graph(), ended);
-    let error = trouble(&ended.ending).or_else(|| unbalanced(&ledger));
-    let exit = Exit::of(&ended.ending).max(if ledger.balanced { Exit::Fine } else { Exit::No });
+    let ledger = settled(left.board.graph(), ended);
+    let error = trouble(&ended.ending).or_else(|| account::unbalanced(&ledger.account));
+    let exit = Exit::of(&ended.ending).max(if ledger.account.balanced { Exit::Fine } else { Exit::No });
     let (ending, status) = (word(&ended.ending), status.clone());
     (exit, Told { ending, exit: exit.code(), error, status, ledger: Some(ledger) })
 }
@@ -103,26 +93,8 @@ fn trouble(ending: &Ending) -> Option<Trouble> {
     }
 }
 
-fn unbalanced(ledger: &Ledger) -> Option<Trouble> {
-    let first = ledger.imbalances.first()?;
-    let message =
-        format!("balance the ledger: {}: {} on one side, {} on the other", first.place, first.left, first.right);
-    Some(Trouble::of(message).code(codes::LEDGER))
-}
-
-fn account(graph: &Graph, ended: &Ended) -> Ledger {
-    let imbalances = ledger::audit(graph, &ended.committed);
-    let edges = graph.edges.iter().filter_map(|edge| {
-        let (sent, received) = ledger::edge(graph, &ended.committed, edge)?;
-        let port = graph.port(edge.from, edge.port);
-        let name = ledger::name(graph, edge);
-        // Two outputs of one stage may go to the same place.
-        let name = if port.is_empty() { name } else { name.replacen(" →", &format!(".{port} →"), 1) };
-        Some(EdgeCount { name, sent, received })
-    });
-    let (balanced, epoch) = (imbalances.is_empty(), ended.committed.epoch.0);
-    let uncommitted = ended.board.uncommitted(&ended.committed);
-    Ledger { balanced, epoch, uncommitted, edges: edges.collect(), imbalances }
+fn settled(graph: &Graph, ended: &Ended) -> Ledger {
+    Ledger { account: ledger::account(graph, &ended.committed), uncommitted: ended.board.uncommitted(&ended.committed) }
 }
 
 fn shown(told: &Told) -> String {
@@ -148,26 +120,14 @@ fn shown(told: &Told) -> String {
 }
 
 fn ledger_shown(ledger: &Ledger, out: &mut String) {
-    let rows: Vec<Vec<String>> = ledger
-        .edges
-        .iter()
-        .map(|edge| {
-            let (sent, received) = (figure::count(edge.sent), figure::count(edge.received));
-            vec![edge.name.clone(), sent, "sent".to_owned(), received, "received".to_owned()]
-        })
-        .collect();
-    let aligns = [Align::Left, Align::Right, Align::Left, Align::Right, Align::Left];
-    out.push_str(&format!("  ledger as of epoch {}\n", ledger.epoch));
-    out.push_str(&table::lay_out("    ", &aligns, &rows));
-    if ledger.uncommitted > 0 {
-        let records = usize::try_from(ledger.uncommitted).unwrap_or(usize::MAX);
+    let Ledger { account, uncommitted } = ledger;
+    out.push_str(&format!("  ledger as of epoch {}\n", account.epoch));
+    out.push_str(&account::edges("    ", account));
+    if *uncommitted > 0 {
+        let records = usize::try_from(*uncommitted).unwrap_or(usize::MAX);
         out.push_str(&format!("    {} read and not committed\n", figure::several(records, "record")));
     }
-    for off in &ledger.imbalances {
-        let (left, right) = (figure::count(off.left), figure::count(off.right));
-        out.push_str(&format!("    {} does not balance: {left} on one side, {right} on the other\n", off.place));
-    }
-    out.push_str(if ledger.balanced { "  ledger balanced\n" } else { "  ledger NOT balanced\n" });
+    out.push_str(&account::verdict("  ", account));
 }
 
 /// Columns of [`part_rows`].

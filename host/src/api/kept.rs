@@ -1,0 +1,289 @@
+//! What a running host keeps, asked for over its control socket: groups, epochs, ledgers, backups.
+//!
+//! Owns how these questions are answered. Invariant: a store is read on a thread that may wait, and what is read is
+//! handed over in parts, so that no answer has to fit into memory.
+
+use std::{convert::Infallible, ops::ControlFlow, path::PathBuf, sync::Arc, time::Duration};
+
+use axum::{
+    Json,
+    body::Body,
+    extract::{Query, State},
+    http::{StatusCode, header::CONTENT_TYPE},
+    response::{IntoResponse, Response},
+};
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use tokio::{sync::mpsc, task::spawn_blocking, time::timeout};
+
+use super::{Hosted, Service};
+use crate::{
+    pipeline::{
+        Command,
+        kept::{self, Asked, End, Line, Unkept},
+        ledger::Account,
+    },
+    store::Store,
+    unit::Span,
+};
+
+/// Bytes of lines that are handed over at once.
+const PART: usize = 64 << 10;
+
+/// Parts that wait for somebody who reads slowly.
+const PARTS: usize = 4;
+
+/// Why there is no answer, as it is written into the body.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refusal {
+    /// A fragment that reads after "failed to".
+    pub error: String,
+}
+
+/// The ledger of a pipeline.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Audited {
+    /// Name of the pipeline.
+    pub pipeline: String,
+    /// Its ledger as of its last commit.
+    pub ledger: Account,
+}
+
+/// The epochs of a pipeline.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Epochs {
+    /// Name of the pipeline.
+    pub pipeline: String,
+    /// Those that the store remembers, the oldest first.
+    pub epochs: Vec<kept::Past>,
+}
+
+/// An epoch that somebody waited for.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Committed {
+    /// Name of the pipeline.
+    pub pipeline: String,
+    /// Its number.
+    pub epoch: u64,
+    /// Seconds from its beginning until it was committed.
+    pub seconds: f64,
+}
+
+fn refused(code: StatusCode, error: impl Into<String>) -> Response {
+    (code, Json(Refusal { error: error.into() })).into_response()
+}
+
+fn unkept(error: &Unkept) -> Response {
+    let code = match error {
+        Unkept::Unknown { .. } | Unkept::Ambiguous { .. } => StatusCode::NOT_FOUND,
+        Unkept::Unfit(_) => StatusCode::INTERNAL_SERVER_ERROR,
+    };
+    refused(code, error.to_string())
+}
+
+/// The store of the host, if it has one.
+fn store(service: &Service) -> Result<Arc<Store>, Response> {
+    service.store.clone().ok_or_else(|| refused(StatusCode::CONFLICT, "look into the state: the host keeps none"))
+}
+
+/// Runs what reads the store on a thread that may wait.
+async fn read<T: Send + 'static>(
+    service: &Service,
+    act: impl FnOnce(&Store) -> Result<T, Unkept> + Send + 'static,
+) -> Result<T, Response> {
+    let store = store(service)?;
+    match spawn_blocking(move || act(&store)).await {
+        Ok(Ok(done)) => Ok(done),
+        Ok(Err(error)) => Err(unkept(&error)),
+        Err(panic) => Err(refused(StatusCode::INTERNAL_SERVER_ERROR, format!("read the store: {panic}"))),
+    }
+}
+
+/// Which pipeline, of those that run or are kept.
+#[derive(Debug, Deserialize)]
+pub(super) struct Which {
+    pipeline: Option<String>,
+}
+
+/// The pipelines that are meant.
+fn hosted<'s>(service: &'s Service, named: Option<&str>) -> Result<Vec<&'s Arc<Hosted>>, Response> {
+    let all = service.pipelines.iter();
+    let meant: Vec<_> = all.filter(|one| named.is_none_or(|name| one.board.graph().name == name)).collect();
+    if meant.is_empty() {
+        return Err(refused(
+            StatusCode::NOT_FOUND,
+            format!("find the pipeline `{}`: the host runs none of that name", named.unwrap_or_default()),
+        ));
+    }
+    Ok(meant)
+}
+
+/// The ledgers as of the last commits.
+pub(super) async fn audit(State(service): State<Arc<Service>>, Query(which): Query<Which>) -> Response {
+    let audited = |one: &Arc<Hosted>| Audited { pipeline: one.board.graph().name.clone(), ledger: one.board.account() };
+    match hosted(&service, which.pipeline.as_deref()) {
+        Ok(meant) => Json(meant.into_iter().map(audited).collect::<Vec<_>>()).into_response(),
+        Err(refusal) => refusal,
+    }
+}
+
+/// The epochs that the store remembers.
+pub(super) async fn epochs(State(service): State<Arc<Service>>, Query(which): Query<Which>) -> Response {
+    let all = read(&service, move |store| past(store, which.pipeline.as_deref())).await;
+    all.map_or_else(|refusal| refusal, |all| Json(all).into_response())
+}
+
+/// The epochs of the pipeline that is `named`, or of all.
+///
+/// # Errors
+/// There is no such pipeline; damage.
+pub fn past(store: &Store, named: Option<&str>) -> Result<Vec<Epochs>, Unkept> {
+    let names = match named {
+        Some(_) => vec![kept::pipeline(store, named)?],
+        None => store.pipelines()?,
+    };
+    names.into_iter().map(|pipeline| Ok(Epochs { epochs: kept::epochs(store, &pipeline)?, pipeline })).collect()
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct EpochTerms {
+    pipeline: Option<String>,
+    deadline: Span,
+}
+
+/// Asks for an epoch, and answers when one that began afterwards has committed.
+pub(super) async fn epoch(State(service): State<Arc<Service>>, Query(terms): Query<EpochTerms>) -> Response {
+    let meant = match hosted(&service, terms.pipeline.as_deref()) {
+        Ok(meant) => meant,
+        Err(refusal) => return refusal,
+    };
+    let [one] = meant.as_slice() else {
+        return refused(StatusCode::NOT_FOUND, "tell which pipeline is meant: the host runs several");
+    };
+    one.epoch(terms.deadline.0).await.map_or_else(|refusal| refusal, |committed| Json(committed).into_response())
+}
+
+impl Hosted {
+    async fn epoch(&self, deadline: Duration) -> Result<Committed, Response> {
+        let pipeline = self.board.graph().name.clone();
+        let (mut pulse, wanted) = self.board.pulse();
+        let over = || refused(StatusCode::CONFLICT, format!("commit an epoch of `{pipeline}`: it has ended"));
+        // Whoever does not listen any more has ended, which the pulse tells.
+        let _ = self.commands.send(Command::Epoch).await;
+        let reached = pulse.wait_for(|pulse| pulse.epoch >= wanted || pulse.is_over);
+        let reached = match timeout(deadline, reached).await {
+            Ok(Ok(reached)) => *reached,
+            Ok(Err(_)) => return Err(over()),
+            Err(_) => {
+                let holds: Vec<String> =
+                    self.board.not_ready().into_iter().map(|held| format!("; {}: {}", held.who, held.why)).collect();
+                let error = format!(
+                    "commit an epoch of `{pipeline}` within {}: it is still under way{}",
+                    Span(deadline),
+                    holds.concat()
+                );
+                return Err(refused(StatusCode::GATEWAY_TIMEOUT, error));
+            }
+        };
+        if reached.epoch < wanted {
+            return Err(over());
+        }
+        Ok(Committed { pipeline, epoch: reached.epoch, seconds: reached.took.as_secs_f64() })
+    }
+}
+
+/// [`Asked`] as a query writes it.
+#[derive(Debug, Deserialize)]
+pub(super) struct GroupQuery {
+    pipeline: Option<String>,
+    stage: Option<String>,
+    key: Option<String>,
+    window: Option<i64>,
+    limit: Option<u64>,
+}
+
+/// The pairs of the query that asks for groups, the key in base64.
+pub fn query(asked: &Asked) -> Vec<(&'static str, String)> {
+    let pairs = [
+        ("pipeline", asked.pipeline.clone()),
+        ("stage", asked.stage.clone()),
+        ("key", asked.key.as_ref().map(|key| STANDARD.encode(key))),
+        ("window", asked.window.map(|start| start.to_string())),
+        ("limit", asked.limit.map(|limit| limit.to_string())),
+    ];
+    pairs.into_iter().filter_map(|(name, value)| Some((name, value?))).collect()
+}
+
+/// Groups, a line each, in parts as they are read.
+pub(super) async fn groups(State(service): State<Arc<Service>>, Query(query): Query<GroupQuery>) -> Response {
+    let store = match store(&service) {
+        Ok(store) => store,
+        Err(refusal) => return refusal,
+    };
+    let key = match query.key.map(|text| STANDARD.decode(text)).transpose() {
+        Ok(key) => key,
+        Err(error) => return refused(StatusCode::BAD_REQUEST, format!("read the key: {error}")),
+    };
+    let GroupQuery { pipeline, stage, window, limit, .. } = query;
+    let asked = Asked { pipeline, stage, key, window, limit };
+    let (sender, mut parts) = mpsc::channel(PARTS);
+    // It ends when it has been read, or when nobody takes the parts any more.
+    let reading = spawn_blocking(move || hand_over(&store, &asked, &sender));
+    // What is wrong with the question is known before the first part.
+    match parts.recv().await {
+        Some(first) => {
+            let rest = futures::stream::unfold(parts, |mut parts| async { Some((parts.recv().await?, parts)) });
+            let all = futures::StreamExt::chain(futures::stream::iter([first]), rest);
+            let body = Body::from_stream(futures::StreamExt::map(all, Ok::<Bytes, Infallible>));
+            ([(CONTENT_TYPE, "application/x-ndjson")], body).into_response()
+        }
+        None => match reading.await {
+            Ok(Err(error)) => unkept(&error),
+            Ok(Ok(())) => refused(StatusCode::INTERNAL_SERVER_ERROR, "read the store: it said nothing"),
+            Err(panic) => refused(StatusCode::INTERNAL_SERVER_ERROR, format!("read the store: {panic}")),
+        },
+    }
+}
+
+fn hand_over(store: &Store, asked: &Asked, to: &mpsc::Sender<Bytes>) -> Result<(), Unkept> {
+    let mut part = Vec::with_capacity(PART);
+    let mut is_begun = false;
+    let read = kept::lines(store, asked, &mut |line| {
+        part.extend_from_slice(line.written().as_bytes());
+        part.push(b'\n');
+        if part.len() < PART {
+            return ControlFlow::Continue(());
+        }
+        is_begun = true;
+        match to.blocking_send(std::mem::take(&mut part).into()) {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(_) => ControlFlow::Break(()),
+        }
+    });
+    match read {
+        Err(error) if is_begun => {
+            let end = End { groups: 0, epoch: 0, error: Some(error.to_string()) };
+            part.extend_from_slice(Line::End(end).written().as_bytes());
+            part.push(b'\n');
+        }
+        Err(error) => return Err(error),
+        Ok(()) => {}
+    }
+    // Whoever has gone wants no more.
+    let _ = to.blocking_send(part.into());
+    Ok(())
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct BackupTerms {
+    to: PathBuf,
+}
+
+/// Copies the store into a new file of the host's machine, while commits go on.
+pub(super) async fn backup(State(service): State<Arc<Service>>, Query(terms): Query<BackupTerms>) -> Response {
+    match read(&service, move |store| Ok(store.backup(&terms.to)?)).await {
+        Ok(()) => Json(serde_json::json!({})).into_response(),
+        Err(refusal) => refusal,
+    }
+}
