@@ -7,6 +7,7 @@ mod answer;
 pub mod author;
 mod check;
 mod completions;
+mod dlq;
 mod doctor;
 mod exit;
 mod explain;
@@ -54,6 +55,9 @@ enum Verb {
     Status(status::Ask),
     /// Tell a running host to finish what is under way, commit and end; wait for it.
     Drain(status::Drain),
+    /// Look at dead letters, records that could not be processed, and give them up.
+    #[command(subcommand)]
+    Dlq(dlq::Verb),
     /// Start, build, look at and try plugins.
     #[command(subcommand)]
     Plugin(plugin::Verb),
@@ -74,6 +78,7 @@ impl Verb {
             Self::Schema(_) => "schema",
             Self::Status(_) => "status",
             Self::Drain(_) => "drain",
+            Self::Dlq(verb) => verb.name(),
             Self::Plugin(verb) => verb.name(),
             Self::Doctor(_) => "doctor",
             Self::Explain(_) => "explain",
@@ -89,6 +94,7 @@ impl Verb {
             Self::Schema(verb) => verb.perform(),
             Self::Status(verb) => verb.perform(),
             Self::Drain(verb) => verb.perform(),
+            Self::Dlq(verb) => verb.perform(),
             Self::Plugin(verb) => verb.perform(),
             Self::Doctor(verb) => verb.perform(),
             Self::Explain(verb) => verb.perform(),

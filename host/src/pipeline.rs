@@ -11,6 +11,7 @@ pub mod crew;
 pub mod durable;
 mod launch;
 pub mod ledger;
+pub mod letters;
 pub mod open;
 pub mod pace;
 pub mod run;

@@ -24,7 +24,7 @@ pub(super) fn check(paths: &[PathBuf], host: &LoadedHost, engine: &Engine) -> Re
     let (mut checked, mut faults) = (Vec::new(), Vec::new());
     for path in paths {
         for loaded in read(path) {
-            match loaded.and_then(|loaded| open(&loaded, engine)) {
+            match loaded.and_then(|loaded| open(&loaded, engine, host.host.state_folder())) {
                 Ok(prepared) => checked.push(Checked { file: path.clone(), prepared }),
                 Err(more) => faults.extend(more),
             }

@@ -2,7 +2,7 @@
 //!
 //! Owns how its answers are shown. It must not know how they come about.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use hyper::{Method, StatusCode};
@@ -37,7 +37,16 @@ pub(super) struct Drain {
 }
 
 impl Ask {
-    fn ask<T: DeserializeOwned>(&self, method: Method, path: &str) -> Result<T, Box<Answer>> {
+    /// Whoever runs a host in this folder, or where `socket` says.
+    pub(super) fn at(socket: &Path) -> Self {
+        Self { socket: socket.to_owned() }
+    }
+
+    /// Asks for `path` and reads the answer.
+    ///
+    /// # Errors
+    /// There is no host, or it answers otherwise than it was asked.
+    pub(super) fn ask<T: DeserializeOwned>(&self, method: Method, path: &str) -> Result<T, Box<Answer>> {
         let environment = |trouble| Box::new(Answer::failed(Exit::Environment, trouble));
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
@@ -102,6 +111,9 @@ fn shown(status: &Status) -> String {
     out.push('\n');
     let (aligns, rows) = part_rows(status);
     out.push_str(&table::lay_out("  ", aligns, &rows));
+    if let Some(letters) = status.dead_letters.filter(|letters| *letters > 0) {
+        out.push_str(&format!("  {} dead letters: `tidegate dlq ls {}`\n", figure::count(letters), status.pipeline));
+    }
     for edge in status.edges.iter().filter(|edge| edge.waiting.records > 0) {
         let waiting = figure::count(edge.waiting.records as u64);
         out.push_str(&format!("  {waiting} wait in {}\n", edge.name));

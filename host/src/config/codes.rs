@@ -59,6 +59,8 @@ pub const NO_SUCH_EDGE: &str = "TG208";
 pub const NO_FIELDS: &str = "TG209";
 /// The same output is read twice.
 pub const READ_TWICE: &str = "TG210";
+/// There is no state to keep it in.
+pub const NO_STATE: &str = "TG212";
 /// There is no such plugin.
 pub const PLUGIN_MISSING: &str = "TG301";
 /// The file is not a WebAssembly plugin.

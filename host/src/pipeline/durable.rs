@@ -33,7 +33,7 @@ use crate::{
 const PIPELINE: u8 = 0;
 const SOURCE: u8 = 1;
 const STAGE: u8 = 2;
-const SINK: u8 = 3;
+pub(super) const SINK: u8 = 3;
 const GROUP: u8 = 4;
 
 /// How long to wait before a full disk is asked again.
@@ -364,7 +364,7 @@ impl Restored {
     }
 }
 
-fn now() -> i64 {
+pub(super) fn now() -> i64 {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }

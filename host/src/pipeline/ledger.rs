@@ -47,6 +47,7 @@ fn sent(graph: &Graph, committed: &Committed, edge: &Edge) -> Option<u64> {
     let sent = match edge.from {
         Producer::Source(from) => &committed.sources.get(from)?.sent,
         Producer::Stage(from) => &committed.stages.get(from)?.sent,
+        Producer::Sink(from) => &committed.sinks.get(from)?.sent,
     };
     sent.get(at).copied()
 }
@@ -61,13 +62,5 @@ fn received(committed: &Committed, edge: &Edge) -> Option<u64> {
 
 /// An edge as people read it.
 pub fn name(graph: &Graph, edge: &Edge) -> String {
-    let from = match edge.from {
-        Producer::Source(at) => graph.sources.get(at).map(|source| source.name.as_str()),
-        Producer::Stage(at) => graph.stages.get(at).map(|stage| stage.name.as_str()),
-    };
-    let to = match edge.to {
-        Consumer::Stage(at) => graph.stages.get(at).map(|stage| stage.name.as_str()),
-        Consumer::Sink(at) => graph.sinks.get(at).map(|sink| sink.name.as_str()),
-    };
-    format!("{} → {}", from.unwrap_or("?"), to.unwrap_or("?"))
+    format!("{} → {}", graph.producer(edge.from), graph.consumer(edge.to))
 }

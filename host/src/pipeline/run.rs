@@ -93,7 +93,7 @@ pub struct Running {
 
 /// Starts a pipeline on the current runtime, which needs a blocking thread for each worker and conductor.
 pub fn start(parts: Parts) -> Running {
-    let board = Arc::new(Board::new(parts.graph.clone()));
+    let board = Arc::new(Board::new(parts.graph.clone(), parts.letters.clone()));
     let (commands, receiver) = mpsc::channel(16);
     let supervisor = Supervisor { board: board.clone(), commands: receiver, drain: None, durable: None };
     let task = tokio::spawn(supervisor.supervise(parts));
@@ -121,7 +121,7 @@ pub(super) enum RunEnd {
 
 impl Supervisor {
     async fn supervise(mut self, parts: Parts) -> Ended {
-        let Parts { graph, sources, plugins, sinks, durable } = parts;
+        let Parts { graph, sources, plugins, sinks, durable, letters: _ } = parts;
         let mut committed = Committed::empty(&graph);
         let (durable, restored) = durable.map_or((None, None), |(durable, restored)| (Some(durable), restored));
         self.durable = durable;
@@ -193,6 +193,11 @@ impl Supervisor {
             return Ok(None);
         }
         self.back(&mut sink_tasks, committed).await?;
+        for (at, (point, task)) in committed.sinks.iter_mut().zip(&sink_tasks).enumerate() {
+            if !begun.contains(&Participant::Sink(at)) {
+                point.position = task.sink.position();
+            }
+        }
         // Where a part stands that begins here is committed before it does anything: what it does before the first epoch
         // has committed is taken back from there.
         let begins: Vec<Point> = committed.points().filter(|point| !begun.contains(&point.of())).collect();
@@ -410,6 +415,7 @@ impl Supervisor {
                         );
                     }
                     self.board.epoch_committed(epoch.0, imbalances);
+                    run.committed.send_replace(epoch);
                     run.order(Order::Committed(epoch)).await;
                 }
                 Action::Late(epoch, missing) => {

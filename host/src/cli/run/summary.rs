@@ -14,7 +14,10 @@ use crate::{
         figure,
         table::{self, Align},
     },
-    config::{codes, graph::Graph},
+    config::{
+        codes,
+        graph::{Graph, LETTERS},
+    },
     pipeline::{
         Ended, Ending, Status,
         board::PartStatus,
@@ -140,6 +143,9 @@ fn shown(told: &Told) -> String {
     out.push('\n');
     let (aligns, rows) = part_rows(status);
     out.push_str(&table::lay_out("  ", aligns, &rows));
+    if let Some(letters) = status.dead_letters.filter(|letters| *letters > 0) {
+        out.push_str(&format!("  {} dead letters: `tidegate dlq ls {}`\n", figure::count(letters), status.pipeline));
+    }
     match &told.ledger {
         Some(ledger) => ledger_shown(ledger, &mut out),
         None => out.push_str("  ledger not known: tasks hang in calls of the system\n"),
@@ -148,9 +154,12 @@ fn shown(told: &Told) -> String {
 }
 
 fn ledger_shown(ledger: &Ledger, out: &mut String) {
+    // What leads to the dead letters is there everywhere, and worth a line where something came.
+    let letters = format!("→ {LETTERS}");
     let rows: Vec<Vec<String>> = ledger
         .edges
         .iter()
+        .filter(|edge| edge.sent + edge.received > 0 || !edge.name.ends_with(&letters))
         .map(|edge| {
             let (sent, received) = (figure::count(edge.sent), figure::count(edge.received));
             vec![edge.name.clone(), sent, "sent".to_owned(), received, "received".to_owned()]

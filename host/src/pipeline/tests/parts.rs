@@ -25,6 +25,7 @@ use crate::{
         Limits, OnError, Secret, Watermark,
         graph::{self, Consumer, Edge, Graph, Input, Output, Port, Producer, Windowing},
     },
+    log::Access,
     plugin::Kind,
     sink::{Refused, Sink, SinkError},
     source::{Chunk, Position, Read, Source},
@@ -484,6 +485,7 @@ impl Plan {
             sinks: sinks.collect(),
             sources,
             graph: Arc::new(graph),
+            letters: Access::default(),
             durable: None,
         }
     }
