@@ -21,6 +21,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, watch};
 
 use crate::{
+    log::Readable,
     pipeline::{Board, Command, Drain, Status},
     store::Store,
 };
@@ -104,6 +105,24 @@ pub struct HostStatus {
     pub plugins: Vec<Vec<PluginInfo>>,
 }
 
+/// The dead letters of one pipeline, in the answer to `/api/v1/letters`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Letterbox {
+    /// The pipeline.
+    pub pipeline: String,
+    /// Letters that are kept.
+    pub letters: u64,
+    /// Bytes that they take.
+    pub bytes: u64,
+}
+
+impl Letterbox {
+    /// What is kept of `pipeline`.
+    pub fn of(pipeline: &str, letters: &Readable) -> Self {
+        Self { pipeline: pipeline.to_owned(), letters: letters.records(), bytes: letters.log.bytes() }
+    }
+}
+
 /// The answer to `/api/v1/drain`, once everything has ended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Drained {
@@ -123,6 +142,19 @@ impl Service {
             ended: self.ends(),
             plugins: self.pipelines.iter().map(|pipeline| pipeline.plugins.clone()).collect(),
         }
+    }
+
+    /// The dead letters of its pipelines.
+    pub fn letterboxes(&self) -> Vec<Letterbox> {
+        let kept =
+            |hosted: &Arc<Hosted>| Some(Letterbox::of(&hosted.board.graph().name, &hosted.board.letters().readable()?));
+        self.pipelines.iter().filter_map(kept).collect()
+    }
+
+    /// The dead letters of one of its pipelines.
+    pub fn letters(&self, pipeline: &str) -> Option<Readable> {
+        let hosted = self.pipelines.iter().find(|hosted| hosted.board.graph().name == pipeline)?;
+        hosted.board.letters().readable()
     }
 
     fn ends(&self) -> Vec<End> {

@@ -10,6 +10,7 @@ mod audit;
 pub mod author;
 mod check;
 mod completions;
+mod dlq;
 mod doctor;
 mod epoch;
 mod exit;
@@ -67,6 +68,9 @@ enum Verb {
     Epoch(epoch::Verb),
     /// Show the ledger: what became of every record, and whether it balances.
     Audit(audit::Audit),
+    /// Look at dead letters, records that could not be processed, and give them up.
+    #[command(subcommand)]
+    Dlq(dlq::Verb),
     /// Start, build, look at and try plugins.
     #[command(subcommand)]
     Plugin(plugin::Verb),
@@ -90,6 +94,7 @@ impl Verb {
             Self::State(verb) => verb.name(),
             Self::Epoch(verb) => verb.name(),
             Self::Audit(_) => "audit",
+            Self::Dlq(verb) => verb.name(),
             Self::Plugin(verb) => verb.name(),
             Self::Doctor(_) => "doctor",
             Self::Explain(_) => "explain",
@@ -108,6 +113,7 @@ impl Verb {
             Self::State(verb) => verb.perform(form),
             Self::Epoch(verb) => verb.perform(),
             Self::Audit(verb) => verb.perform(),
+            Self::Dlq(verb) => verb.perform(),
             Self::Plugin(verb) => verb.perform(),
             Self::Doctor(verb) => verb.perform(),
             Self::Explain(verb) => verb.perform(),

@@ -8,6 +8,7 @@ mod decode;
 mod encode;
 mod frame;
 mod instant;
+pub mod pack;
 mod row;
 pub mod scan;
 

@@ -12,6 +12,7 @@ pub mod unit;
 pub mod codec;
 
 pub mod disk;
+pub mod letter;
 pub mod log;
 pub mod store;
 

@@ -8,6 +8,7 @@
 //! The order that makes it durable: `append` …, `sync` gives a mark, the caller commits the mark, `committed` shows it to
 //! the readers. After a crash `open` gets the mark of the last commit.
 
+mod access;
 mod append;
 mod block;
 mod cursor;
@@ -32,6 +33,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{disk::Disk, epoch::Epoch};
 
+pub use access::{Access, Readable};
 use append::Writer;
 pub use error::Error;
 pub use read::{From, Reader, Verified};
@@ -128,6 +130,17 @@ impl Log {
             writer: Mutex::new(Writer::new(committed, highest)),
             durability: Mutex::new(()),
         }))
+    }
+
+    /// Whether `folder` holds segments of a log, of whatever state they are.
+    ///
+    /// # Errors
+    /// What the disk says.
+    pub fn is_in(disk: &dyn Disk, folder: &Path) -> Result<bool, Error> {
+        match segment::list(disk, folder) {
+            Err(error) if error.is_not_found() => Ok(false),
+            listed => Ok(!listed?.is_empty()),
+        }
     }
 
     /// Shows readers what lies before `mark`, which has been committed. A mark older than the last one changes nothing.

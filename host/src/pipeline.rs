@@ -12,6 +12,7 @@ pub mod durable;
 pub mod kept;
 mod launch;
 pub mod ledger;
+pub mod letters;
 pub mod open;
 pub mod pace;
 pub mod run;

@@ -5,11 +5,12 @@
 use futures::{FutureExt as _, future::BoxFuture};
 use serde_json::Value;
 
-use crate::batch::Batch;
+use crate::{batch::Batch, epoch::Epoch};
 
 mod backlog;
 pub mod discard;
 pub mod file;
+pub mod log;
 pub mod stdout;
 pub mod writer;
 
@@ -55,13 +56,20 @@ pub trait Sink: Send {
         Value::Null
     }
 
-    /// Takes back whatever was written behind `position`, and forgets what it has in hand, which comes again.
+    /// Takes back whatever was written behind `position`, and forgets what it has in hand, which comes again. Where nothing
+    /// was committed of it, the position is what the sink said when it was opened.
     ///
     /// # Errors
     /// When what was written up to there is gone.
     fn restore<'a>(&'a mut self, _position: &'a Value) -> BoxFuture<'a, anyhow::Result<()>> {
         std::future::ready(Ok(())).boxed()
     }
+
+    /// Says that what is written from now on commits with this epoch.
+    fn begins(&mut self, _epoch: Epoch) {}
+
+    /// Says that what was written up to `position` has been committed, so that others may see it.
+    fn committed(&mut self, _position: &Value) {}
 }
 
 #[cfg(test)]

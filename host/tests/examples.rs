@@ -57,7 +57,7 @@ async fn parts(folder: &Path, env: &dyn Fn(&str) -> Option<String>) -> Parts {
     let told = |faults: Vec<Diagnostic>| render(&faults, Colour::Off);
     let loaded = config::load(&folder.join("pipeline.yaml"), env).map_err(told);
     let loaded = loaded.unwrap_or_else(|faults| panic!("{faults}"));
-    let prepared = open::open(&loaded, &Engine::new(None).unwrap()).map_err(told);
+    let prepared = open::open(&loaded, &Engine::new(None).unwrap(), None).map_err(told);
     prepared.unwrap_or_else(|faults| panic!("{faults}")).into_parts().await.unwrap()
 }
 

@@ -11,7 +11,7 @@ const LAYERS: [&[&str]; 10] = [
     &["codec"],
     // What outlives the process, and the seam to the disk below it.
     &["disk"],
-    &["log", "store"],
+    &["letter", "log", "store"],
     // How blocking work is lent to a thread and given back; sources and sinks use it.
     &["lent"],
     &["plugin", "sink", "source"],

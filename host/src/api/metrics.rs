@@ -209,6 +209,16 @@ pub const FAMILIES: &[Family] = &[
         &["pipeline"],
         |view, to| whole(view, to, view.status.restarts as f64),
     ),
+    gauge(
+        "tidegate_dead_letters",
+        "Dead letters that are kept; absent where the host keeps no state",
+        &["pipeline"],
+        |view, to| {
+            if let Some(letters) = view.status.dead_letters {
+                whole(view, to, letters as f64);
+            }
+        },
+    ),
     gauge("tidegate_ready", "Whether a pipeline is ready: 1, or 0", &["pipeline"], |view, to| {
         whole(view, to, if view.status.not_ready.is_empty() { 1.0 } else { 0.0 });
     }),

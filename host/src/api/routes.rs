@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use axum::{
     Json, Router,
-    extract::{Query, State},
+    extract::{Path, Query, State},
     http::{StatusCode, header::CONTENT_TYPE},
     middleware,
     response::{IntoResponse, Response},
@@ -15,8 +15,9 @@ use axum::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{Drained, HostStatus, Service, VERSION, guard, kept, metrics};
+use super::{Drained, HostStatus, Letterbox, Service, VERSION, guard, kept, metrics};
 use crate::{
+    letter,
     pipeline::{Drain, OpenWindows, board::NotReady},
     unit::Span,
 };
@@ -30,6 +31,8 @@ pub fn control(service: Arc<Service>) -> Router {
         .route("/api/v1/audit", get(kept::audit))
         .route("/api/v1/state/groups", get(kept::groups))
         .route("/api/v1/state/backup", post(kept::backup))
+        .route("/api/v1/letters", get(letterboxes))
+        .route("/api/v1/letters/{pipeline}", get(letters))
         .with_state(service)
 }
 
@@ -125,4 +128,25 @@ async fn drain(State(service): State<Arc<Service>>, Query(terms): Query<DrainTer
     let ended = all_ended.wait_for(|ended| *ended).await.is_ok();
     let code = if asked || ended { StatusCode::OK } else { StatusCode::GONE };
     (code, Json(Drained { ended: service.ends() })).into_response()
+}
+
+async fn letterboxes(State(service): State<Arc<Service>>) -> Json<Vec<Letterbox>> {
+    Json(service.letterboxes())
+}
+
+/// A page of a pipeline's dead letters; they are records of somebody's, which only the owner of the host may read.
+async fn letters(
+    State(service): State<Arc<Service>>,
+    Path(pipeline): Path<String>,
+    Query(query): Query<letter::Query>,
+) -> Response {
+    let Some(readable) = service.letters(&pipeline) else {
+        return (StatusCode::NOT_FOUND, format!("no dead letters are kept of `{pipeline}`\n")).into_response();
+    };
+    let failed = |why: String| (StatusCode::INTERNAL_SERVER_ERROR, format!("{why}\n")).into_response();
+    match tokio::task::spawn_blocking(move || letter::page(&readable, &query)).await {
+        Ok(Ok(page)) => Json(page).into_response(),
+        Ok(Err(error)) => failed(error.to_string()),
+        Err(panic) => failed(panic.to_string()),
+    }
 }

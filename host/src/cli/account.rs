@@ -7,15 +7,18 @@ use super::{
     table::{self, Align},
 };
 use crate::{
-    config::codes,
+    config::{codes, graph::LETTERS},
     pipeline::ledger::{Account, Kind, Part},
 };
 
 /// A row for each edge, what was sent and what was received.
 pub(super) fn edges(indent: &str, account: &Account) -> String {
+    let letters = format!("→ {LETTERS}");
     let rows: Vec<Vec<String>> = account
         .edges
         .iter()
+        // What leads to the dead letters is there everywhere, and worth a line where something came.
+        .filter(|edge| edge.sent + edge.received > 0 || !edge.name.ends_with(&letters))
         .map(|edge| {
             let (sent, received) = (figure::count(edge.sent), figure::count(edge.received));
             vec![edge.name.clone(), sent, "sent".to_owned(), received, "received".to_owned()]

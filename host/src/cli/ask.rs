@@ -28,6 +28,11 @@ pub(super) struct Ask {
 }
 
 impl Ask {
+    /// Whoever runs a host where `socket` says.
+    pub(super) fn at(socket: &Path) -> Self {
+        Self { socket: socket.to_owned() }
+    }
+
     /// The socket.
     pub(super) fn socket(&self) -> &Path {
         &self.socket

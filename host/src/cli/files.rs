@@ -6,9 +6,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::{
-    config::{
-        self, Diagnostic, Loaded, LoadedHost, advice::advice, budget, codes, diagnostic::Text, graph::Graph, guarantee,
-    },
+    config::{self, Diagnostic, Loaded, LoadedHost, advice::advice, budget, codes, diagnostic::Text, graph::Graph},
     pipeline::open::{Prepared, open},
     plugin::Engine,
 };
@@ -29,7 +27,7 @@ pub(super) fn check(paths: &[PathBuf], host: &LoadedHost, engine: &Engine) -> Re
     for path in paths {
         for loaded in read(path) {
             let opened = loaded.and_then(|loaded| {
-                let prepared = open(&loaded, engine)?;
+                let prepared = open(&loaded, engine, host.host.state_folder())?;
                 let warnings = advice(&loaded, &prepared.graph);
                 Ok(Checked { file: path.clone(), prepared, warnings })
             });
@@ -40,8 +38,8 @@ pub(super) fn check(paths: &[PathBuf], host: &LoadedHost, engine: &Engine) -> Re
         }
     }
     let graphs: Vec<&Graph> = checked.iter().map(|one| &*one.prepared.graph).collect();
-    for fits in [budget::fit(&graphs, host), guarantee::fit(&graphs, host)] {
-        faults.extend(fits.err().unwrap_or_default());
+    if let Err(more) = budget::fit(&graphs, host) {
+        faults.extend(more);
     }
     if faults.is_empty() { Ok(checked) } else { Err(faults) }
 }

@@ -124,6 +124,9 @@ fn shown(status: &Status) -> String {
     out.push('\n');
     let (aligns, rows) = part_rows(status);
     out.push_str(&table::lay_out("  ", aligns, &rows));
+    if let Some(letters) = status.dead_letters.filter(|letters| *letters > 0) {
+        out.push_str(&format!("  {} dead letters: `tidegate dlq ls {}`\n", figure::count(letters), status.pipeline));
+    }
     for edge in status.edges.iter().filter(|edge| edge.waiting.records > 0) {
         let waiting = figure::count(edge.waiting.records as u64);
         out.push_str(&format!("  {waiting} wait in {}\n", edge.name));

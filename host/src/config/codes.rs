@@ -62,6 +62,8 @@ pub const NO_FIELDS: &str = "TG209";
 pub const READ_TWICE: &str = "TG210";
 /// The guarantee cannot be had.
 pub const NO_GUARANTEE: &str = "TG211";
+/// There is no state to keep it in.
+pub const NO_STATE: &str = "TG212";
 /// There is no such plugin.
 pub const PLUGIN_MISSING: &str = "TG301";
 /// The file is not a WebAssembly plugin.

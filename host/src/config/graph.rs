@@ -4,7 +4,10 @@
 //! tasks, channels or how plugins are loaded. Invariant: stages stand in topological order, and every edge leads
 //! forward.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use super::{
     Diagnostic, Late, Limits, Loaded, OnError, Secret, Watermark,
@@ -21,11 +24,13 @@ use crate::{
 
 mod build;
 mod fields;
+mod letters;
 mod order;
 mod outputs;
 mod render;
 mod wiring;
 
+pub use letters::{LETTERS, Letters};
 pub use render::{Picture, render};
 
 /// What a plugin says about itself, as far as the graph is concerned.
@@ -192,15 +197,19 @@ pub enum Output {
     Stdout(sink::stdout::Config),
     /// Counts records and lets them go.
     Discard(sink::discard::Config),
+    /// Keeps what could not be processed, which the host itself sees to.
+    DeadLetters(Letters),
 }
 
-/// Who puts records out: position in [`Graph::sources`] or [`Graph::stages`].
+/// Who puts records out: position in [`Graph::sources`], [`Graph::stages`] or [`Graph::sinks`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Producer {
     /// A source.
     Source(usize),
     /// A stage.
     Stage(usize),
+    /// A sink, of what it refuses.
+    Sink(usize),
 }
 
 /// Who takes records in: position in [`Graph::stages`] or [`Graph::sinks`].
@@ -223,7 +232,7 @@ pub enum Port {
     Rest,
     /// What came too late for its window.
     Late,
-    /// What could not be decoded, or what the plugin refused.
+    /// What could not be decoded, or what the plugin or sink refused.
     Refused,
 }
 
@@ -254,22 +263,25 @@ impl Graph {
     }
 }
 
-/// Checks a file as a whole, and makes its graph.
+/// Checks a file as a whole, and makes its graph; `state` is the folder of what outlives the process, where anything does.
 ///
 /// # Errors
 /// All faults of the file: of its shape, of its graph, and of the configuration of its plugins. Where `facts` knows
 /// nothing of a plugin and nothing else is wrong, the list is empty: whoever could not load it has told why.
-pub fn check(loaded: &Loaded, facts: &dyn Facts) -> Result<Graph, Vec<Diagnostic>> {
+pub fn check(loaded: &Loaded, facts: &dyn Facts, state: Option<&Path>) -> Result<Graph, Vec<Diagnostic>> {
     let mut flaws = Vec::new();
     let stages = outputs::settle(loaded, facts, &mut flaws);
     let edges = wiring::draw(loaded, &stages, &mut flaws);
     let order = order::sort(&stages, &edges, &mut flaws);
     let formats: Vec<_> = loaded.pipeline.sources.iter().map(|(_, source)| build::format(source)).collect();
     let wanted = fields::want(loaded, &formats, &stages, &edges, &mut flaws);
-    let graph = build::build(loaded, &stages, &order, edges, &wanted);
+    letters::need_state(loaded, state, &mut flaws);
+    let on_error = letters::default_of(state);
+    let graph = build::build(loaded, &stages, &order, edges, &wanted, on_error);
     if let Some(graph) = &graph {
-        guarantee::check(loaded, graph, &mut flaws);
+        guarantee::check(loaded, graph, state.is_some(), &mut flaws);
     }
+    let graph = graph.map(|graph| letters::collect(graph, &loaded.pipeline.dead_letters, state));
     let told: Vec<_> = loaded.faults.iter().filter_map(|fault| fault.labels.first()).collect();
     // A place with a fault of its own may lead to others; one is enough to know where to look.
     flaws.retain(|flaw| {

@@ -13,7 +13,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Diagnostic, LoadedHost, codes,
+    codes,
     diagnostic::Flaw,
     graph::{Consumer, Graph, Input, Output, Producer},
     load::Loaded,
@@ -83,15 +83,16 @@ struct Risk {
     doubles: bool,
 }
 
-/// The guarantees of all sinks of `graph`; `is_kept` says whether the host keeps state.
+/// The guarantees of the sinks of `graph` that its file names; `is_kept` says whether the host keeps state.
 pub fn guarantees(graph: &Graph, is_kept: bool) -> Vec<Guaranteed> {
-    (0..graph.sinks.len()).zip(&graph.sinks).map(|(at, sink)| of(graph, at, sink.name.clone(), is_kept)).collect()
+    let named = graph.sinks.iter().enumerate().filter(|(_, sink)| !matches!(sink.output, Output::DeadLetters(_)));
+    named.map(|(at, sink)| of(graph, at, sink.name.clone(), is_kept)).collect()
 }
 
-/// Adds a flaw for each sink of `graph`, which `loaded` comes to, that asks for more than can be had where the host keeps
-/// state.
-pub(super) fn check(loaded: &Loaded, graph: &Graph, flaws: &mut Vec<Flaw>) {
-    let had = guarantees(graph, true);
+/// Adds a flaw for each sink of `graph`, which `loaded` comes to, that asks for more than can be had; `is_kept` says whether
+/// the host keeps state.
+pub(super) fn check(loaded: &Loaded, graph: &Graph, is_kept: bool, flaws: &mut Vec<Flaw>) {
+    let had = guarantees(graph, is_kept);
     for ((name, sink), had) in loaded.pipeline.sinks.iter().zip(&had) {
         if let Some(asked) = &sink.guarantee
             && had.guarantee < asked.value.least()
@@ -101,23 +102,6 @@ pub(super) fn check(loaded: &Loaded, graph: &Graph, flaws: &mut Vec<Flaw>) {
             flaws.push(Flaw::at(codes::NO_GUARANTEE, &asked.span, message).cure(cure));
         }
     }
-}
-
-/// The sinks of these pipelines that ask for a guarantee, where a host keeps no state.
-///
-/// # Errors
-/// One fault for each of them.
-pub fn fit(graphs: &[&Graph], host: &LoadedHost) -> Result<(), Vec<Diagnostic>> {
-    if host.host.state_folder().is_some() {
-        return Ok(());
-    }
-    let asking = graphs.iter().flat_map(|graph| graph.sinks.iter().filter(|sink| sink.asked.is_some()));
-    let faults = asking.map(|sink| {
-        let message = format!("`{}` asks for a guarantee, and the host keeps no state", sink.name);
-        Diagnostic::error(codes::NO_GUARANTEE, &host.text, message).cure("give the host a folder: `--state .tidegate`")
-    });
-    let faults: Vec<_> = faults.collect();
-    if faults.is_empty() { Ok(()) } else { Err(faults) }
 }
 
 fn of(graph: &Graph, at: usize, sink: String, is_kept: bool) -> Guaranteed {
@@ -159,7 +143,7 @@ fn of_sink(output: &Output) -> (Risk, Option<&'static str>) {
     match output {
         Output::File(config) if config.is_one_file() => (Risk::default(), None),
         Output::File(_) => (plain, Some("what was written to files of a template comes again after a fall")),
-        Output::Discard(_) => (Risk::default(), None),
+        Output::Discard(_) | Output::DeadLetters(_) => (Risk::default(), None),
         Output::Stdout(_) => (plain, Some("what was written and not committed comes again after a fall")),
     }
 }
@@ -177,7 +161,7 @@ fn sources(graph: &Graph, consumer: Consumer) -> Vec<usize> {
                     seen.push(Consumer::Stage(at));
                     next.push(Consumer::Stage(at));
                 }
-                Producer::Stage(_) => {}
+                Producer::Stage(_) | Producer::Sink(_) => {}
             }
         }
     }

@@ -62,6 +62,25 @@ pub struct Pipeline {
     /// Channels that are not as the default.
     #[serde(default)]
     pub edges: Vec<Edge>,
+    /// How much is kept of what could not be processed.
+    #[serde(default)]
+    pub dead_letters: DeadLetters,
+}
+
+/// How much is kept of what could not be processed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct DeadLetters {
+    /// How long a letter is kept at least; letters go by whole segments, an eighth of `max` each, 64 MiB at most.
+    pub keep: Span,
+    /// Most bytes; the pipeline pauses there, for nothing is dropped.
+    pub max: Spanned<Size>,
+}
+
+impl Default for DeadLetters {
+    fn default() -> Self {
+        Self { keep: Span(Duration::from_secs(7 * 86_400)), max: Size(1 << 30).into() }
+    }
 }
 
 /// The largest batch, and how long to wait to fill one.
@@ -166,9 +185,10 @@ pub struct Stage {
     /// What the plugin may use.
     #[serde(default)]
     pub limits: Limits,
-    /// What becomes of a record that the plugin refuses, where nothing reads `.refused`.
-    #[serde(default)]
-    pub on_error: OnError,
+    /// What becomes of a record that the plugin refuses, where nothing reads `.refused`: `dead_letter` where the host
+    /// keeps state, else `stop`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_error: Option<Spanned<OnError>>,
     /// JSON pointer to what aggregates group by; without it, the record's own key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<Spanned<String>>,
@@ -191,11 +211,12 @@ impl Stage {
 }
 
 /// What becomes of a record that a plugin refuses, where nothing reads `.refused`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
 pub enum OnError {
+    /// It is kept in the host's state, with the reason; `tidegate dlq` shows it.
+    DeadLetter,
     /// The pipeline ends at the last commit before it.
-    #[default]
     Stop,
     /// It is dropped and counted.
     Drop,

@@ -47,6 +47,8 @@ pub(crate) fn check(pipeline: &Pipeline, tree: &Tree, damaged: IsDamaged<'_>) ->
     rules.range("epoch", pipeline.epoch.0.as_millis(), 10..=3_600_000, "ms", &pipeline.epoch.span);
     rules.range("records", pipeline.batch.records.value.into(), 1..=1 << 20, "", &pipeline.batch.records.span);
     rules.range("bytes", pipeline.batch.bytes.0.into(), 1..=1 << 30, " bytes", &pipeline.batch.bytes.span);
+    let max = &pipeline.dead_letters.max;
+    rules.range("max", max.0.into(), 1 << 20..=1 << 50, " bytes", &max.span);
     for (name, source) in pipeline.sources.iter() {
         let lost = |kind: &str| damaged(&["sources", &name.value, kind]);
         rules.one_kind(

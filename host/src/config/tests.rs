@@ -66,7 +66,7 @@ fn facts(loaded: &Loaded) -> BTreeMap<String, PluginFacts> {
 /// Reads and checks a text.
 fn checked(yaml: &str, env: &[(&str, &str)]) -> Result<Graph, Vec<Diagnostic>> {
     let loaded = loaded(yaml, env)?;
-    check(&loaded, &facts(&loaded))
+    check(&loaded, &facts(&loaded), None)
 }
 
 /// The faults of a text, as people read them.

@@ -21,6 +21,7 @@ use super::{
 };
 use crate::{
     config::graph::{Consumer, Graph},
+    log::Access,
     stage::{
         lane::{Fill, Handle},
         meter::{Meter, Reading},
@@ -68,6 +69,7 @@ pub struct Board {
     /// Records sent on each edge.
     pub edges: Vec<Arc<AtomicU64>>,
     state: Mutex<State>,
+    letters: Access,
     pulse: watch::Sender<Pulse>,
 }
 
@@ -144,6 +146,9 @@ pub struct Status {
     pub sinks: Vec<PartStatus>,
     /// Edges.
     pub edges: Vec<EdgeStatus>,
+    /// Dead letters that are kept, where the host keeps any.
+    #[serde(default)]
+    pub dead_letters: Option<u64>,
     /// Who is not ready; empty when the pipeline is.
     pub not_ready: Vec<NotReady>,
     /// Equations of the ledger that did not hold at the last commit; always empty.
@@ -151,8 +156,8 @@ pub struct Status {
 }
 
 impl Board {
-    /// A board for a pipeline that has not been started.
-    pub fn new(graph: Arc<Graph>) -> Self {
+    /// A board for a pipeline that has not been started, whose dead letters are found in `letters` once it has been.
+    pub fn new(graph: Arc<Graph>, letters: Access) -> Self {
         fn meters(n: usize) -> Vec<Arc<Meter>> {
             (0..n).map(|_| Arc::default()).collect()
         }
@@ -165,11 +170,17 @@ impl Board {
             state: Mutex::default(),
             pulse: watch::Sender::default(),
             graph,
+            letters,
         }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Where the pipeline's dead letters are found.
+    pub fn letters(&self) -> &Access {
+        &self.letters
     }
 
     /// The graph it shows.
@@ -336,6 +347,7 @@ impl Board {
                     waiting: fill.get(&edge.to).and_then(|fill| fill.get(edge.input)).copied().unwrap_or_default(),
                 })
                 .collect(),
+            dead_letters: self.letters.readable().map(|letters| letters.records()),
             not_ready,
             imbalances: state.account.imbalances.clone(),
         }

@@ -16,6 +16,7 @@ use super::{
 use crate::{
     batch::Limit,
     config::graph::{Consumer, Graph, Producer, Stage, Windowing as Configured},
+    log::Access,
     plugin::Interrupt,
     sink::Sink,
     source::Source,
@@ -52,6 +53,8 @@ pub struct Parts {
     pub plugins: Vec<PluginPart>,
     /// Its sinks.
     pub sinks: Vec<Box<dyn Sink>>,
+    /// Where its dead letters are found, once it has started.
+    pub letters: Access,
     /// Where commits are kept beyond the process, and what is there.
     pub durable: Option<(Durable, Option<Restored>)>,
 }
@@ -89,11 +92,15 @@ pub fn wire(graph: &Graph, board: &Board, committed: &Committed) -> Wiring {
         }
         wiring.inboxes.insert(to, inbox);
     }
-    let producers = (0..graph.sources.len()).map(Producer::Source).chain((0..graph.stages.len()).map(Producer::Stage));
+    let producers = (0..graph.sources.len())
+        .map(Producer::Source)
+        .chain((0..graph.stages.len()).map(Producer::Stage))
+        .chain((0..graph.sinks.len()).map(Producer::Sink));
     for from in producers {
         let sent = match from {
             Producer::Source(at) => committed.sources.get(at).map(|point| &point.sent),
             Producer::Stage(at) => committed.stages.get(at).map(|point| &point.sent),
+            Producer::Sink(at) => committed.sinks.get(at).map(|point| &point.sent),
         };
         let mut edges = Vec::new();
         for (nth, edge) in graph.out_of(from).enumerate() {

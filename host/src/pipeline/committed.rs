@@ -53,6 +53,9 @@ pub struct SinkPoint {
     pub tally: Tally,
     /// Records received, of each input.
     pub received: Vec<u64>,
+    /// Records sent, of each edge: those that it refused.
+    #[serde(default)]
+    pub sent: Vec<u64>,
 }
 
 /// What one participant reports of an epoch.
@@ -114,7 +117,11 @@ impl Committed {
     pub fn empty(graph: &Graph) -> Self {
         let stage =
             |at| StagePoint::new(graph.into(Consumer::Stage(at)).count(), graph.out_of(Producer::Stage(at)).count());
-        let sink = |at| SinkPoint { received: vec![0; graph.into(Consumer::Sink(at)).count()], ..SinkPoint::default() };
+        let sink = |at| SinkPoint {
+            received: vec![0; graph.into(Consumer::Sink(at)).count()],
+            sent: vec![0; graph.out_of(Producer::Sink(at)).count()],
+            ..SinkPoint::default()
+        };
         Self {
             epoch: Epoch(0),
             sources: Vec::new(),

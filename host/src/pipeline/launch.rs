@@ -6,7 +6,10 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use futures::future::BoxFuture;
-use tokio::{sync::mpsc, time::Instant};
+use tokio::{
+    sync::{mpsc, watch},
+    time::Instant,
+};
 
 use super::{
     board::Board,
@@ -52,6 +55,8 @@ pub(super) struct Run {
     pub(super) began: Instant,
     /// To the sources; closed, they end.
     pub(super) orders: Vec<mpsc::Sender<Order>>,
+    /// To the sinks: the last epoch that has committed.
+    pub(super) committed: watch::Sender<Epoch>,
     /// From the sources.
     pub(super) words: mpsc::Receiver<Word>,
     /// From the stages.
@@ -138,13 +143,15 @@ pub(super) fn launch(
     }
     let began = Instant::now();
     let coordinator = Coordinator::new(graph.epoch.0, participants, committed.epoch, Duration::ZERO);
+    let (committed_sender, committed_epoch) = watch::channel(committed.epoch);
     let mut crew = Crew::on(tokio::runtime::Handle::current());
     for (at, mut task) in sinks.into_iter().enumerate() {
         let Some(inbox) = wiring.inboxes.remove(&Consumer::Sink(at)) else { continue };
         let point = committed.sinks.get(at).cloned().unwrap_or_default();
-        let sender = sink_sender.clone();
+        let outlet = wiring.outlets.remove(&Producer::Sink(at)).unwrap_or_default();
+        let (sender, committed) = (sink_sender.clone(), committed_epoch.clone());
         crew.spawn(Participant::Sink(at), async move {
-            let result = task.run(inbox, point, sender).await;
+            let result = task.run(inbox, outlet, point, sender, committed).await;
             TaskEnd::Sink(Box::new(task), result)
         });
     }
@@ -170,6 +177,7 @@ pub(super) fn launch(
         coordinator,
         began,
         orders,
+        committed: committed_sender,
         words,
         points,
         sinks: sink_points,

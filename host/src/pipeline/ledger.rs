@@ -116,6 +116,7 @@ fn sent(graph: &Graph, committed: &Committed, edge: &Edge) -> Option<u64> {
     let sent = match edge.from {
         Producer::Source(from) => &committed.sources.get(from)?.sent,
         Producer::Stage(from) => &committed.stages.get(from)?.sent,
+        Producer::Sink(from) => &committed.sinks.get(from)?.sent,
     };
     sent.get(at).copied()
 }

@@ -9,11 +9,17 @@ use super::build::{Parts, PluginPart};
 use crate::{
     config::{
         Diagnostic, Loaded, codes,
-        graph::{self, Graph, Input, Output, PluginFacts, Stage},
+        graph::{self, Graph, Input, Letters, Output, PluginFacts, Stage},
         in_order,
     },
+    disk::RealDisk,
+    letter::{self, Origin, Origins, Part},
+    log::Access,
     plugin::{Engine, Fault, Instance, Interrupt, Limits, LoadError, Plugin, standard},
-    sink::{self, Sink},
+    sink::{
+        self, Sink,
+        log::{Form, LogSink},
+    },
     source::{self, Source},
     stage::worker::Maker,
 };
@@ -43,11 +49,12 @@ impl Maker for Configured {
     }
 }
 
-/// Checks a file as a whole: its shape, its plugins, its graph, and whether every plugin takes its configuration.
+/// Checks a file as a whole: its shape, its plugins, its graph, and whether every plugin takes its configuration. What
+/// cannot be processed is kept below `state`, the folder of what outlives the process; without one, nothing is.
 ///
 /// # Errors
 /// All faults that were found, in the order of the file.
-pub fn open(loaded: &Loaded, engine: &Engine) -> Result<Prepared, Vec<Diagnostic>> {
+pub fn open(loaded: &Loaded, engine: &Engine, state: Option<&Path>) -> Result<Prepared, Vec<Diagnostic>> {
     let mut faults = Vec::new();
     let (mut facts, mut plugins) = (BTreeMap::new(), BTreeMap::new());
     for (name, stage) in loaded.pipeline.stages.iter() {
@@ -67,7 +74,7 @@ pub fn open(loaded: &Loaded, engine: &Engine) -> Result<Prepared, Vec<Diagnostic
             }
         }
     }
-    let graph = match graph::check(loaded, &facts) {
+    let graph = match graph::check(loaded, &facts, state) {
         Ok(graph) => graph,
         Err(more) => {
             faults.extend(more);
@@ -198,8 +205,49 @@ impl Prepared {
         for source in &self.graph.sources {
             sources.push(open_source(&self.graph, source).await?);
         }
-        let sinks = self.graph.sinks.iter().map(|sink| open_sink(&self.graph, sink)).collect::<anyhow::Result<_>>()?;
-        Ok(Parts { graph: self.graph, sources, plugins: self.makers, sinks, durable: None })
+        let letters = Access::default();
+        let mut sinks: Vec<Box<dyn Sink>> = Vec::new();
+        for sink in &self.graph.sinks {
+            sinks.push(match &sink.output {
+                Output::File(file) => Box::new(sink::file::open(file, &self.graph.folder, &sink.name, sink.format)?),
+                Output::Stdout(_) => Box::new(sink::stdout::open(sink.format)?),
+                Output::Discard(_) => Box::new(sink::discard::open()),
+                Output::DeadLetters(terms) => Box::new(self.open_letters(terms, letters.clone())),
+            });
+        }
+        Ok(Parts { graph: self.graph, sources, plugins: self.makers, sinks, letters, durable: None })
+    }
+
+    fn open_letters(&self, terms: &Letters, access: Access) -> LogSink {
+        let pipeline = &self.graph.name;
+        let terms = sink::log::Terms {
+            disk: Arc::new(RealDisk),
+            state: terms.state.clone(),
+            folder: terms.folder.clone(),
+            keep: terms.keep.0,
+            max: terms.max.0,
+            cure: format!(
+                "look at them with `tidegate dlq ls {pipeline}`, and make room with `tidegate dlq purge {pipeline}` once the host has been drained, or raise `dead_letters.max`"
+            ),
+        };
+        let origins = self.origins();
+        let form: Form = Arc::new(move |batch, epoch, now| letter::blocks(batch, &origins, epoch, now));
+        sink::log::open(terms, form, access)
+    }
+
+    /// Who may refuse records.
+    fn origins(&self) -> Origins {
+        let graph = &self.graph;
+        let plain = |name: &String, part| Origin { name: name.clone(), part, plugin: None };
+        let sources = graph.sources.iter().map(|source| plain(&source.name, Part::Source));
+        let stages = graph.stages.iter().zip(&self.plugins).map(|(stage, plugin)| {
+            let described = plugin.described();
+            let (name, version) = (described.name.clone(), described.version.clone());
+            let plugin = letter::Plugin { name, version, digest: plugin.digest().to_owned() };
+            Origin { plugin: Some(plugin), ..plain(&stage.name, Part::Stage) }
+        });
+        let sinks = graph.sinks.iter().map(|sink| plain(&sink.name, Part::Sink));
+        Arc::new(sources.chain(stages).chain(sinks).map(|origin| (origin.name.clone(), origin)).collect())
     }
 }
 
@@ -215,13 +263,5 @@ async fn open_source(graph: &Graph, config: &graph::Source) -> anyhow::Result<Bo
             let decode = source::http::Decode { format: *format, stamp, max_record };
             Box::new(source::http::open(http, name, decode, config.rate, source::http::Limits::default()).await?)
         }
-    })
-}
-
-fn open_sink(graph: &Graph, config: &graph::Sink) -> anyhow::Result<Box<dyn Sink>> {
-    Ok(match &config.output {
-        Output::File(file) => Box::new(sink::file::open(file, &graph.folder, &config.name, config.format)?),
-        Output::Stdout(_) => Box::new(sink::stdout::open(config.format)?),
-        Output::Discard(_) => Box::new(sink::discard::open()),
     })
 }

@@ -109,7 +109,7 @@ pub struct Running {
 
 /// Starts a pipeline on the current runtime, which needs a blocking thread for each worker and conductor.
 pub fn start(parts: Parts) -> Running {
-    let board = Arc::new(Board::new(parts.graph.clone()));
+    let board = Arc::new(Board::new(parts.graph.clone(), parts.letters.clone()));
     let (commands, receiver) = mpsc::channel(16);
     let supervisor = Supervisor { board: board.clone(), commands: receiver, drain: None, durable: None };
     let task = tokio::spawn(supervisor.supervise(parts));
@@ -138,7 +138,7 @@ pub(super) enum RunEnd {
 
 impl Supervisor {
     async fn supervise(mut self, parts: Parts) -> Ended {
-        let Parts { graph, sources, plugins, sinks, durable } = parts;
+        let Parts { graph, sources, plugins, sinks, durable, letters: _ } = parts;
         let mut committed = Committed::empty(&graph);
         let (durable, restored) = durable.map_or((None, None), |(durable, restored)| (Some(durable), restored));
         self.durable = durable;
@@ -209,6 +209,11 @@ impl Supervisor {
             return Ok(None);
         }
         self.back(&mut sink_tasks, committed).await?;
+        for (at, (point, task)) in committed.sinks.iter_mut().zip(&sink_tasks).enumerate() {
+            if !begun.contains(&Participant::Sink(at)) {
+                point.position = task.sink.position();
+            }
+        }
         // Where a part stands that begins here is committed before it does anything: what it does before the first epoch
         // has committed is taken back from there.
         let begins: Vec<Point> = committed.points().filter(|point| !begun.contains(&point.of())).collect();
@@ -428,6 +433,7 @@ impl Supervisor {
                         );
                     }
                     self.board.epoch_committed(account);
+                    run.committed.send_replace(epoch);
                     run.order(Order::Committed(epoch)).await;
                 }
                 Action::Slow(apart) => {

@@ -1,21 +1,25 @@
-//! A sink at work: writes, retries, flushes at barriers, reports.
+//! A sink at work: writes, retries, sends on what was refused, flushes at barriers, reports.
 //!
-//! Owns the retrying. Invariant: an epoch is reported only after everything in front of its barrier has been flushed.
+//! Owns the retrying. Invariants: an epoch is reported only after everything in front of its barrier has been flushed; what
+//! the sink refused stands in front of the same barrier on its way to the dead letters.
 
 use std::{pin::pin, sync::Arc, time::Duration};
 
 use backon::{BackoffBuilder, ExponentialBuilder};
-use tokio::sync::mpsc;
+use serde_json::Value;
+use tokio::sync::{mpsc, watch};
 
 use super::{board::Board, committed::SinkPoint, coordinator::Participant};
 use crate::{
     batch::Batch,
     epoch::Epoch,
+    letter::with_reasons,
     sink::{Refused, Sink, SinkError},
     stage::{
         intake::{Intake, Taken},
         lane::{Gone, Inbox},
         meter::Meter,
+        outlet::{Control, Outlet, Port, Sent},
         tally::Tally,
     },
 };
@@ -59,26 +63,42 @@ pub struct SinkTask {
     pub board: Arc<Board>,
 }
 
+/// What was reported last, and has not been told to the sink as committed.
+type Reported = Option<(Epoch, Value)>;
+
 impl SinkTask {
-    /// Works until its inputs are over, from the counts of the last commit on.
+    /// Works until its inputs are over, from the counts of the last commit on; what it refuses goes to `outlet`, and
+    /// `committed` says which epoch has committed.
     ///
     /// # Errors
     /// What ends the pipeline.
     pub async fn run(
         &mut self,
         inbox: Inbox,
+        mut outlet: Outlet,
         mut point: SinkPoint,
         reports: mpsc::Sender<(usize, Epoch, SinkPoint)>,
+        mut committed: watch::Receiver<Epoch>,
     ) -> Result<(), SinkFailure> {
         let mut intake = Intake::new(point.received.len(), crate::time::BEGIN);
+        let mut reported: Reported = None;
+        let began = committed.borrow_and_update().next();
+        self.sink.begins(began);
         loop {
-            match inbox.wait(|lanes| intake.take(lanes)).await? {
+            let taken = tokio::select! {
+                taken = inbox.wait(|lanes| intake.take(lanes)) => taken?,
+                Ok(()) = committed.changed() => {
+                    self.settle(&mut reported, &mut committed);
+                    continue;
+                }
+            };
+            match taken {
                 Taken::Batch(input, batch) => {
                     if let Some(count) = point.received.get_mut(input) {
                         *count += batch.len() as u64;
                     }
-                    let refused = self.write(&batch, &inbox).await?;
-                    let (all, refused) = (batch.len() as u64, refused.len() as u64);
+                    let refused = self.write(&batch, &inbox, &mut outlet).await?;
+                    let all = batch.len() as u64;
                     let tally = Tally {
                         received: all,
                         passed: all - refused,
@@ -90,26 +110,51 @@ impl SinkTask {
                     point.tally.add(&tally);
                 }
                 Taken::Barrier(epoch) => {
+                    // The epoch before has committed, or this barrier would not be here.
+                    self.settle(&mut reported, &mut committed);
+                    outlet.control(Control::Barrier(epoch))?;
+                    point.sent = outlet.sent();
                     let flushed = unless_killed(&inbox, self.sink.flush()).await?;
                     self.persist(flushed, &inbox).await?;
                     point.position = self.sink.position();
+                    self.sink.begins(epoch.next());
+                    reported = Some((epoch, point.position.clone()));
                     reports.send((self.number, epoch, point.clone())).await.map_err(|_| Gone)?;
                 }
                 Taken::Mark(_) | Taken::Close => {}
-                Taken::Over => return Ok(()),
+                Taken::Over => {
+                    self.settle(&mut reported, &mut committed);
+                    return Ok(());
+                }
             }
         }
     }
 
-    async fn write(&mut self, batch: &Batch, inbox: &Inbox) -> Result<Vec<Refused>, SinkFailure> {
+    /// Tells the sink once that what it reported has committed.
+    fn settle(&mut self, reported: &mut Reported, committed: &mut watch::Receiver<Epoch>) {
+        let last = *committed.borrow_and_update();
+        if let Some((_, position)) = reported.take_if(|(epoch, _)| *epoch <= last) {
+            self.sink.committed(&position);
+        }
+    }
+
+    /// Writes a batch, and sends on what the sink refuses; where nobody reads that, it has been counted and is logged. Says
+    /// how many it refused.
+    async fn write(&mut self, batch: &Batch, inbox: &Inbox, outlet: &mut Outlet) -> Result<u64, SinkFailure> {
         let mut refused = Vec::new();
         let written = unless_killed(inbox, self.sink.write(batch, &mut refused)).await?;
         self.persist(written, inbox).await?;
-        if let Some(first) = refused.first() {
+        let Some(first) = refused.first() else { return Ok(0) };
+        if outlet.is_read(Port::Refused) {
+            let at: Vec<u32> = refused.iter().map(|Refused { at, .. }| *at).collect();
+            let reasons = refused.iter().map(|Refused { reason, .. }| reason).collect();
+            let letters = with_reasons(&batch.gather(&at), &self.name, &reasons);
+            outlet.send(&Sent::Batch(Port::Refused, letters)).await?;
+        } else {
             let reason = first.reason.as_str();
             tracing::warn!(sink = self.name, refused = refused.len(), reason, "records refused");
         }
-        Ok(refused)
+        Ok(refused.len() as u64)
     }
 
     /// Flushes again and again, with growing waits, until the sink has what it took in.

@@ -15,15 +15,14 @@ use xxhash_rust::xxh3::xxh3_128;
 use super::{committed::SourcePoint, pace::Pace};
 use crate::{
     batch::{Batch, Column, ColumnBuilder, ID, Limit},
-    codec::Undecoded,
     epoch::Epoch,
+    letter::{PLACE, with_header, with_reasons},
     source::{Chunk, Position, Read, Source},
     stage::{
         lane::Gone,
         meter::Meter,
         outlet::{Control, Outlet, Port, Sent},
         tally::Tally,
-        worker::with_reasons,
     },
     time::{BEGIN, Clock, END, Mark},
 };
@@ -403,9 +402,11 @@ impl SourceTask {
         if !chunk.undecoded.is_empty() {
             let place = chunk.undecoded.first().map(|one| one.place.clone()).unwrap_or_default();
             let raw: Column = chunk.undecoded.iter().map(|one| &one.raw).collect();
-            let reasons: Column = chunk.undecoded.iter().map(shown).collect();
+            let reasons: Column = chunk.undecoded.iter().map(|one| &one.reason).collect();
+            let places: Column = chunk.undecoded.iter().map(|one| &one.place).collect();
             let times = vec![arrival; raw.len()];
             let refused = Batch::of_values(raw).with_timestamps(times).unwrap_or_default();
+            let refused = with_header(&refused, PLACE, &places);
             self.refuse(&refused, &reasons, &place);
         }
         tally.passed = batch.len() as u64;
@@ -470,10 +471,6 @@ fn bytes(item: &Sent) -> usize {
         Sent::Batch(_, batch) => batch.bytes(),
         Sent::Control(_) => 0,
     }
-}
-
-fn shown(undecoded: &Undecoded) -> String {
-    format!("{}: {}", undecoded.place, undecoded.reason)
 }
 
 /// Ids of records: a hash of the source's name and the record's number, so that the same input gives the same ids.

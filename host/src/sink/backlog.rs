@@ -82,13 +82,17 @@ pub(super) fn refusals(refused: Vec<Refusal>) -> impl Iterator<Item = Refused> {
     refused.into_iter().map(|Refusal { at, reason }| Refused { at: at as u32, reason })
 }
 
-/// What an error of the system means to a sink: space, descriptors and memory may come back, the rest does not.
+/// Whether an error of the system may pass: space, descriptors and memory may come back, the rest does not.
+pub(super) fn passes(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::Interrupted | ErrorKind::WouldBlock
+    ) || matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE | Errno::NOMEM | Errno::NOBUFS))
+}
+
+/// What an error of the system means to a sink.
 pub(super) fn verdict(error: io::Error, doing: impl Display + Send + Sync + 'static) -> SinkError {
-    let passes =
-        matches!(
-            error.kind(),
-            ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::Interrupted | ErrorKind::WouldBlock
-        ) || matches!(Errno::from_io_error(&error), Some(Errno::MFILE | Errno::NFILE | Errno::NOMEM | Errno::NOBUFS));
+    let passes = passes(&error);
     let error = anyhow::Error::new(error).context(doing.to_string());
     if passes { SinkError::Later(error) } else { SinkError::Never(error) }
 }

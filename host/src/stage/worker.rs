@@ -18,8 +18,9 @@ use super::{
     table::{Changes, Saved},
 };
 use crate::{
-    batch::{Batch, Column, ColumnBuilder, push_header},
+    batch::Batch,
     config::OnError,
+    letter::with_reasons,
     plugin::{Effects, Fault, FaultKind, Instance, Interrupt, Kind, Level, Refusals, Usage},
     time::{END, Window},
 };
@@ -211,7 +212,8 @@ impl Worker {
         let reason =
             || refused.reasons.get(0).map(|text| String::from_utf8_lossy(text).into_owned()).unwrap_or_default();
         match spec.on_error {
-            OnError::Stop => Err(Failure::Stop(Box::new(Stop {
+            // Letters that nobody takes stop the stage: nothing may vanish.
+            OnError::Stop | OnError::DeadLetter => Err(Failure::Stop(Box::new(Stop {
                 stage: spec.stage.clone(),
                 reason: reason(),
                 record: Shown::of(batch, first as usize).unwrap_or_default(),
@@ -294,17 +296,4 @@ fn report(spec: &Spec, fault: Fault, batch: Option<&Batch>) -> Failure {
         return Gone.into();
     }
     Failure::Fault(Box::new(Report::new(&spec.stage, &spec.plugin, &spec.digest, fault, batch)))
-}
-
-/// Refused records with two more headers: who refused them, and why.
-pub fn with_reasons(batch: &Batch, by: &str, reasons: &Column) -> Batch {
-    let blank = Column::blank(batch.len());
-    let mut headers = ColumnBuilder::default();
-    for (item, reason) in batch.headers().unwrap_or(&blank).iter().zip(reasons.iter()) {
-        headers.open().extend_from_slice(item);
-        push_header(headers.open(), b"tidegate-refused-by", by.as_bytes());
-        push_header(headers.open(), b"tidegate-reason", reason);
-        headers.close();
-    }
-    batch.clone().with_headers(headers.finish()).unwrap_or_else(|_| batch.clone())
 }

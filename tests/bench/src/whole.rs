@@ -110,7 +110,7 @@ sinks:
         }
         let told = |faults: Vec<config::Diagnostic>| anyhow!(render(&faults, Colour::Off));
         let loaded = config::load(&self.file, &|_| None).map_err(told)?;
-        let prepared = open::open(&loaded, engine).map_err(told)?;
+        let prepared = open::open(&loaded, engine, None).map_err(told)?;
         let (took, ended) = runtime.block_on(async {
             let parts = prepared.into_parts().await?;
             let started = Start::now();

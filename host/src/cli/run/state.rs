@@ -6,10 +6,14 @@ use std::{path::Path, sync::Arc};
 
 use super::{Answer, Exit, Trouble};
 use crate::{
-    config::codes,
-    disk::RealDisk,
+    config::{
+        codes,
+        graph::{Graph, LETTERS, Output},
+    },
+    disk::{Disk, RealDisk},
     pipeline::{
         durable::{Durable, Restored, Signature, Unfit},
+        letters,
         open::Prepared,
     },
     store::{Lock, Settings, Store, StoreError},
@@ -36,6 +40,7 @@ pub(super) async fn restore(
     });
     let durable = Durable::new(store.clone(), graph.clone(), signatures.collect());
     durable.reset(reset).await.map_err(unusable)?;
+    give_up_letters(graph, reset)?;
     let restored = durable.restore().map_err(|unfit| match unfit {
         Unfit::Store(error) => unusable(error),
         Unfit::Changed { ref stage, .. } => refused(&graph.name, stage, &unfit),
@@ -45,6 +50,20 @@ pub(super) async fn restore(
         durable.rename(restored).await.map_err(unusable)?;
     }
     Ok((durable, restored))
+}
+
+/// Removes the dead letters of a pipeline that begins anew: its records come again, and so do they.
+fn give_up_letters(graph: &Graph, reset: &[String]) -> Result<(), Box<Answer>> {
+    let is_named = |name: &String| name == "all" || name == LETTERS;
+    for sink in graph.sinks.iter().filter(|_| reset.iter().any(is_named)) {
+        let Output::DeadLetters(letters) = &sink.output else { continue };
+        let disk: Arc<dyn Disk> = Arc::new(RealDisk);
+        letters::discard(&disk, &letters.state.join(&letters.folder)).map_err(|error| {
+            let trouble = Trouble::of(format!("give up the dead letters of `{}`: {error:#}", graph.name));
+            Box::new(Answer::failed(Exit::Environment, trouble.code(codes::STATE_UNUSABLE)))
+        })?;
+    }
+    Ok(())
 }
 
 fn unusable(error: StoreError) -> Box<Answer> {

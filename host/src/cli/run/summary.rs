@@ -112,6 +112,9 @@ fn shown(told: &Told) -> String {
     out.push('\n');
     let (aligns, rows) = part_rows(status);
     out.push_str(&table::lay_out("  ", aligns, &rows));
+    if let Some(letters) = status.dead_letters.filter(|letters| *letters > 0) {
+        out.push_str(&format!("  {} dead letters: `tidegate dlq ls {}`\n", figure::count(letters), status.pipeline));
+    }
     match &told.ledger {
         Some(ledger) => ledger_shown(ledger, &mut out),
         None => out.push_str("  ledger not known: tasks hang in calls of the system\n"),

@@ -5,7 +5,7 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use super::{
-    super::{Loaded, pipeline},
+    super::{Loaded, OnError, pipeline},
     Consumer, Edge, Graph, Input, Output, Producer, Sink, Source, Stage,
     fields::Wanted,
     outputs::Settled,
@@ -55,6 +55,7 @@ pub(super) fn build(
     order: &[usize],
     mut edges: Vec<Edge>,
     wanted: &Wanted,
+    on_error: OnError,
 ) -> Option<Graph> {
     let pipeline = &loaded.pipeline;
     let sources = pipeline.sources.iter().enumerate().map(|(i, (name, source))| {
@@ -85,7 +86,7 @@ pub(super) fn build(
             needs: settled.needs.clone(),
             workers: usize::try_from(settled.stage.workers.value).ok()?,
             limits: settled.stage.limits.clone(),
-            on_error: settled.stage.on_error,
+            on_error: settled.stage.on_error.as_ref().map_or(on_error, |written| written.value),
             key: settled.stage.key.as_ref().map(|key| key.value.clone()),
             window: settled.window,
             ttl: settled.stage.ttl.as_ref().map(|ttl| ttl.value),

@@ -36,7 +36,7 @@ pub(super) fn want(
         let makers = makers(at, stages, edges);
         let without = |maker: &Producer| match maker {
             Producer::Source(i) => matches!(formats.get(*i), Some(Some(Format::Lines | Format::Raw))),
-            Producer::Stage(_) => false,
+            Producer::Stage(_) | Producer::Sink(_) => false,
         };
         let none = !makers.is_empty() && makers.iter().all(without);
         for pointer in stage.fields() {
@@ -44,6 +44,7 @@ pub(super) fn want(
                 let of = match maker {
                     Producer::Source(i) => wanted.of_sources.get_mut(*i),
                     Producer::Stage(i) => wanted.of_stages.get_mut(*i),
+                    Producer::Sink(_) => None,
                 };
                 of.map(|fields| fields.insert(pointer.to_owned()));
             }
@@ -90,6 +91,8 @@ fn makers(stage: usize, stages: &[Settled<'_>], edges: &[Edge]) -> BTreeSet<Prod
             match edge.from {
                 // What could not be decoded has no fields.
                 Producer::Source(_) if edge.port == Port::Refused => {}
+                // What a sink refuses only goes to the dead letters.
+                Producer::Sink(_) => {}
                 Producer::Source(_) => {
                     makers.insert(edge.from);
                 }

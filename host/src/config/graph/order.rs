@@ -17,7 +17,7 @@ pub(super) fn sort(stages: &[Settled<'_>], edges: &[Edge], flaws: &mut Vec<Flaw>
             let into = edges.iter().filter(|edge| edge.to == Consumer::Stage(stage));
             into.filter_map(|edge| match edge.from {
                 Producer::Stage(from) => Some(from),
-                Producer::Source(_) => None,
+                Producer::Source(_) | Producer::Sink(_) => None,
             })
             .collect()
         })

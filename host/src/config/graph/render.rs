@@ -35,6 +35,7 @@ impl Graph {
         match producer {
             Producer::Source(i) => self.sources.get(i).map_or("", |source| &source.name),
             Producer::Stage(i) => self.stages.get(i).map_or("", |stage| &stage.name),
+            Producer::Sink(i) => self.sinks.get(i).map_or("", |sink| &sink.name),
         }
     }
 
@@ -56,7 +57,7 @@ impl Graph {
             (Port::Named(at), Producer::Stage(i)) => {
                 self.stages.get(i).and_then(|stage| stage.outputs.get(at)).map_or("", String::as_str)
             }
-            (Port::Named(_), Producer::Source(_)) => "",
+            (Port::Named(_), Producer::Source(_) | Producer::Sink(_)) => "",
         }
     }
 
@@ -90,6 +91,7 @@ impl Graph {
                 Output::File(config) => format!("file {}", config.path),
                 Output::Stdout(_) => "stdout".to_owned(),
                 Output::Discard(_) => "discard".to_owned(),
+                Output::DeadLetters(letters) => format!("kept {}, at most {}", letters.keep, letters.max),
             };
             things.push((sink.name.as_str(), kind));
         }
@@ -102,9 +104,11 @@ fn ascii(graph: &Graph, out: &mut String) -> std::fmt::Result {
     let width = things.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
     for (at, (name, kind)) in things.iter().enumerate() {
         writeln!(out, "{name:width$}  {kind}")?;
-        let producer = match at.checked_sub(graph.sources.len()) {
+        let (sources, stages) = (graph.sources.len(), graph.stages.len());
+        let producer = match at.checked_sub(sources).map(|at| (at, at.checked_sub(stages))) {
             None => Producer::Source(at),
-            Some(stage) => Producer::Stage(stage),
+            Some((stage, None)) => Producer::Stage(stage),
+            Some((_, Some(sink))) => Producer::Sink(sink),
         };
         for edge in graph.out_of(producer) {
             let port = graph.port(edge.from, edge.port);

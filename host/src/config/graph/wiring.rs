@@ -7,6 +7,7 @@ use std::{collections::BTreeMap, ops::Range};
 use super::{
     super::{Loaded, codes, diagnostic::Flaw, pipeline, place::Spanned, shape::closest},
     Consumer, Edge, Port, Producer,
+    letters::LETTERS,
     outputs::{OWN, Settled},
 };
 use crate::{batch::Limit, plugin::Kind};
@@ -64,6 +65,10 @@ impl<'a> Names<'a> {
         let of_stages = of_stages.map(|(i, stage)| (Bearer::Producer(Producer::Stage(i)), stage.name));
         let sinks = loaded.pipeline.sinks.iter().map(|(name, _)| (Bearer::Sink, name));
         for (bearer, name) in sources.chain(of_stages).chain(sinks) {
+            if name.value == LETTERS {
+                let message = format!("`{LETTERS}` is the name of the sink that the host itself adds");
+                flaws.push(Flaw::at(codes::TAKEN_NAME, &name.span, message).cure("choose another"));
+            }
             match names.by_name.get(name.value.as_str()) {
                 Some((_, first)) => {
                     let flaw = Flaw::at(codes::TAKEN_NAME, &name.span, format!("`{}` is taken", name.value));
@@ -137,6 +142,7 @@ impl<'a> Names<'a> {
             Producer::Source(_) if output == "refused" => return Found::Output(*producer, Port::Refused),
             Producer::Source(_) => return self.not_found(reference, flaws),
             Producer::Stage(i) => self.stages.get(*i),
+            Producer::Sink(_) => None,
         };
         let Some(stage) = stage else { return Found::Unknown };
         match (output, stage.kind) {

@@ -1,12 +1,27 @@
 //! Guarantees: what each path has, and that nothing more can be asked for.
 
+use std::path::Path;
+
 use super::{
+    super::guarantee::{Guarantee, Guarantee::*, guarantees},
     super::{
-        LoadedHost, codes,
-        guarantee::{Guarantee, Guarantee::*, fit, guarantees},
+        diagnostic::{Colour, render},
+        graph::{Graph, check},
     },
-    checked, shown,
+    facts, loaded,
 };
+use crate::config::Diagnostic;
+
+/// The graph of a file, on a host that keeps state, or not.
+fn checked(yaml: &str, state: Option<&Path>) -> Result<Graph, Vec<Diagnostic>> {
+    let loaded = loaded(yaml, &[])?;
+    check(&loaded, &facts(&loaded), state)
+}
+
+/// Where state is kept.
+fn folder() -> Option<&'static Path> {
+    Some(Path::new("state"))
+}
 
 /// A pipeline of these sources, one filter that reads all of them, and a sink for what passes and what does not.
 fn yaml(sources: &[&str], sink: &str) -> String {
@@ -40,7 +55,7 @@ fn a_guarantee_is_the_weakest_of_what_lies_on_the_way() {
         (&[HTTP, GONE], ONE, BestEffort, &["`a`", "`b`"]),
     ];
     for (sources, sink, expected, blamed) in cases {
-        let graph = checked(&yaml(sources, sink), &[]).unwrap();
+        let graph = checked(&yaml(sources, sink), folder()).unwrap();
         let found = &guarantees(&graph, true)[0];
         assert_eq!((found.sink.as_str(), found.guarantee), ("out", expected), "{sources:?} {sink}");
         let named: Vec<_> = found.because.iter().map(|because| because.split(':').next().unwrap()).collect();
@@ -54,13 +69,17 @@ fn a_guarantee_is_the_weakest_of_what_lies_on_the_way() {
 fn a_source_that_does_not_reach_a_sink_takes_nothing_from_it() {
     let yaml = "version: 1\nname: p\nsources: { a: { file: { path: in.log } }, b: { stdin: {} } }\n\
                 sinks: { out: { from: a, file: { path: out.log } }, other: { from: b, stdout: {} } }\n";
-    let found = guarantees(&checked(yaml, &[]).unwrap(), true);
+    let found = guarantees(&checked(yaml, folder()).unwrap(), true);
     assert_eq!(found.iter().map(|one| one.guarantee).collect::<Vec<_>>(), [ExactlyOnce, BestEffort]);
 }
 
 #[test]
 fn what_cannot_be_had_is_refused_and_the_reason_told() {
-    let asks = |sources: &[&str], sink: &str, asked| shown(&yaml(sources, &format!("{sink}, guarantee: {asked}")), &[]);
+    let asks_of = |state, sources: &[&str], sink: &str, asked| {
+        let checked = checked(&yaml(sources, &format!("{sink}, guarantee: {asked}")), state);
+        checked.map_or_else(|faults| render(&faults, Colour::Off), |_| String::new())
+    };
+    let asks = |sources: &[&str], sink: &str, asked| asks_of(folder(), sources, sink, asked);
     assert_eq!(asks(&[FILE], ONE, "exactly_once"), "");
     assert_eq!(asks(&[HTTP], PLAIN, "at_least_once"), "");
     let refused = asks(&[FILE], PLAIN, "exactly_once");
@@ -68,16 +87,8 @@ fn what_cannot_be_had_is_refused_and_the_reason_told() {
         assert!(refused.contains(part), "{part}: {refused}");
     }
     assert!(asks(&[GONE], ONE, "at_least_once").contains("TG211"));
-}
-
-#[test]
-fn a_host_without_state_refuses_whoever_asks_for_a_guarantee() {
-    let mut host = LoadedHost::default();
-    let asking = checked(&yaml(&[FILE], &format!("{ONE}, guarantee: at_least_once")), &[]).unwrap();
-    let silent = checked(&yaml(&[FILE], ONE), &[]).unwrap();
-    assert_eq!(fit(&[&asking, &silent], &host), Ok(()));
-    host.host.state = "none".to_owned();
-    assert_eq!(fit(&[&silent], &host), Ok(()));
-    let faults = fit(&[&asking], &host).unwrap_err();
-    assert_eq!((faults.len(), faults[0].code), (1, codes::NO_GUARANTEE));
+    assert!(
+        asks_of(None, &[FILE], ONE, "at_least_once").contains("`state: none`"),
+        "what is not kept guarantees nothing"
+    );
 }

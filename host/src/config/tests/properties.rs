@@ -79,7 +79,7 @@ proptest! {
         let env: &[(&str, &str)] = &[("PORT", &port), ("TOKEN", &secret)];
         let loaded = loaded(GOOD, env).unwrap();
         let facts = super::facts(&loaded);
-        let graph = super::check(&loaded, &facts);
+        let graph = super::check(&loaded, &facts, None);
         let mut all = format!("{loaded:?} {} {graph:?}", print(&loaded.pipeline).unwrap_or_default());
         all += &serde_json::to_string(&loaded.pipeline).unwrap();
         // The same secret where a number, a name or another shape belongs.

@@ -26,6 +26,7 @@ use crate::{
         Limits, OnError, Secret, Watermark,
         graph::{self, Consumer, Edge, Graph, Input, Output, Port, Producer, Windowing},
     },
+    log::Access,
     plugin::Kind,
     sink::Sink,
     source::{Chunk, Position, Read, Source},
@@ -422,6 +423,7 @@ impl Plan {
             sinks: sinks.collect(),
             sources,
             graph: Arc::new(graph),
+            letters: Access::default(),
             durable: None,
         }
     }

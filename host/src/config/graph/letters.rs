@@ -1,0 +1,77 @@
+//! Where dead letters go: one sink more, which the host itself adds to a pipeline where it keeps state.
+//!
+//! Owns the name of that sink and the edges into it: of every source, stage and sink whose refused records nobody else
+//! reads. Invariant: with the sink there, no refused record is only counted, unless its stage says so.
+
+use std::path::{Path, PathBuf};
+
+use super::{
+    super::{Loaded, OnError, codes, diagnostic::Flaw, pipeline::DeadLetters},
+    Consumer, Edge, Graph, Output, Port, Producer, Sink,
+};
+use crate::{
+    batch::Limit,
+    codec::Format,
+    unit::{Size, Span},
+};
+
+/// Name of the sink.
+pub const LETTERS: &str = "dead_letters";
+
+/// What an edge of refused records holds: few are expected, and who sends more waits.
+const CAPACITY: Limit = Limit { records: 1024, bytes: 1 << 20 };
+
+/// Where a pipeline's dead letters lie and how much of them is kept.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Letters {
+    /// Folder of the host's state.
+    pub state: PathBuf,
+    /// Folder of the log, relative to that.
+    pub folder: PathBuf,
+    /// How long a letter is kept at least.
+    pub keep: Span,
+    /// Most bytes.
+    pub max: Size,
+}
+
+impl Letters {
+    /// Folder of the letters of a pipeline, relative to that of the state.
+    pub fn folder(pipeline: &str) -> PathBuf {
+        ["logs", "letters", pipeline].iter().collect()
+    }
+}
+
+/// What becomes of refused records where a stage does not say.
+pub(super) fn default_of(state: Option<&Path>) -> OnError {
+    if state.is_some() { OnError::DeadLetter } else { OnError::Stop }
+}
+
+/// Finds stages that want letters where nothing can be kept.
+pub(super) fn need_state(loaded: &Loaded, state: Option<&Path>, flaws: &mut Vec<Flaw>) {
+    let written = loaded.pipeline.stages.iter().filter_map(|(name, stage)| Some((name, stage.on_error.as_ref()?)));
+    for (name, on_error) in written.filter(|(_, on_error)| state.is_none() && on_error.value == OnError::DeadLetter) {
+        let message =
+            format!("the stage `{}` wants dead letters, and with `state: none` there is no place for them", name.value);
+        let flaw = Flaw::at(codes::NO_STATE, &on_error.span, message);
+        flaws.push(flaw.cure("name a folder with `--state`, or write `on_error: stop` or `on_error: drop`"));
+    }
+}
+
+/// The graph with its sink of dead letters, if anything is kept.
+pub(super) fn collect(mut graph: Graph, terms: &DeadLetters, state: Option<&Path>) -> Graph {
+    let Some(state) = state else { return graph };
+    let sources = (0..graph.sources.len()).map(Producer::Source);
+    let kept = |at: &usize| graph.stages.get(*at).is_some_and(|stage| stage.on_error == OnError::DeadLetter);
+    let stages = (0..graph.stages.len()).filter(kept).map(Producer::Stage);
+    let sinks = (0..graph.sinks.len()).map(Producer::Sink);
+    let is_unread = |from: &Producer| !graph.out_of(*from).any(|edge| edge.port == Port::Refused);
+    let senders: Vec<Producer> = sources.chain(stages).chain(sinks).filter(is_unread).collect();
+    let to = Consumer::Sink(graph.sinks.len());
+    let edge = |(input, from)| Edge { from, port: Port::Refused, to, input, capacity: CAPACITY };
+    graph.edges.extend(senders.into_iter().enumerate().map(edge));
+    let folder = Letters::folder(&graph.name);
+    let letters = Letters { state: state.to_owned(), folder, keep: terms.keep, max: terms.max.value };
+    let output = Output::DeadLetters(letters);
+    graph.sinks.push(Sink { name: LETTERS.to_owned(), output, format: Format::Raw, asked: None });
+    graph
+}

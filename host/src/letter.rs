@@ -1,0 +1,161 @@
+//! Dead letters: records that could not be processed, kept with the reason.
+//!
+//! Owns what a letter is, the headers by which a refused record says who refused it and why, and its form in a log. It must
+//! not know who refuses, how the log is written, or who reads. Invariant: the record in a letter is the record that was
+//! refused, byte for byte; what says why stands beside it.
+
+mod form;
+mod search;
+
+use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
+
+use serde::{Deserialize, Serialize};
+
+use crate::batch::{Batch, Column, ColumnBuilder, push_header};
+
+pub use form::{Unreadable, blocks};
+pub use search::{Page, Query, page};
+
+/// Header that names the source, stage or sink that refused a record.
+pub const REFUSED_BY: &str = "tidegate-refused-by";
+/// Header that says why it did.
+pub const REASON: &str = "tidegate-reason";
+/// Header that says where in its input a record stood that could not be decoded.
+pub const PLACE: &str = "tidegate-place";
+
+/// Who refuses records, by name.
+pub type Origins = Arc<BTreeMap<String, Origin>>;
+
+/// A source, stage or sink that refuses records.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Origin {
+    /// Its name.
+    pub name: String,
+    /// What it is.
+    pub part: Part,
+    /// The plugin of a stage.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plugin: Option<Plugin>,
+}
+
+/// What refuses records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Part {
+    /// A source, which could not decode them.
+    Source,
+    /// A stage, whose plugin turned them down.
+    Stage,
+    /// A sink, whose other side does not take them.
+    Sink,
+}
+
+/// The plugin that refused a record.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Plugin {
+    /// Its name, as its author gave it.
+    pub name: String,
+    /// Its version, as its author gave it.
+    pub version: String,
+    /// SHA-256 of its bytes, in hexadecimal.
+    pub digest: String,
+}
+
+/// Why a record became a letter, in a word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// It was turned down.
+    Refused,
+    /// It could not be decoded; the letter holds its raw bytes.
+    Decode,
+}
+
+/// Bytes as people and programs read them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Data {
+    /// UTF-8.
+    Text(String),
+    /// Anything else.
+    Bytes {
+        /// In hexadecimal.
+        hex: String,
+    },
+}
+
+/// One dead letter.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Letter {
+    /// Its place in the log of its pipeline, which names it.
+    pub offset: u64,
+    /// Who refused the record.
+    #[serde(flatten)]
+    pub by: Origin,
+    /// Why, in a word.
+    pub kind: Kind,
+    /// Why.
+    pub reason: String,
+    /// Where in its input it stood, where that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub place: Option<String>,
+    /// The epoch that it was committed with.
+    pub epoch: u64,
+    /// When it was refused first and last, in milliseconds since the Unix epoch.
+    pub refused: (i64, i64),
+    /// How often it was refused.
+    pub attempts: u32,
+    /// The record's payload.
+    pub value: Data,
+    /// Its key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<Data>,
+    /// Its event time, in milliseconds since the Unix epoch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub time: Option<i64>,
+    /// Its headers.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub headers: Vec<(Data, Data)>,
+    /// Its id, in hexadecimal, where it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
+}
+
+impl Data {
+    /// Bytes, as text where they are.
+    pub fn of(bytes: &[u8]) -> Self {
+        match std::str::from_utf8(bytes) {
+            Ok(text) => Self::Text(text.to_owned()),
+            Err(_) => Self::Bytes { hex: hex(bytes) },
+        }
+    }
+
+    /// The text, or the hexadecimal digits.
+    pub fn shown(&self) -> Cow<'_, str> {
+        match self {
+            Self::Text(text) => text.into(),
+            Self::Bytes { hex } => format!("0x{hex}").into(),
+        }
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The same records with one more header each.
+pub fn with_header(batch: &Batch, name: &str, values: &Column) -> Batch {
+    let blank = Column::blank(batch.len());
+    let mut headers = ColumnBuilder::default();
+    for (item, value) in batch.headers().unwrap_or(&blank).iter().zip(values.iter()) {
+        headers.open().extend_from_slice(item);
+        push_header(headers.open(), name.as_bytes(), value);
+        headers.close();
+    }
+    batch.clone().with_headers(headers.finish()).unwrap_or_else(|_| batch.clone())
+}
+
+/// Refused records with two more headers: who refused them, and why.
+pub fn with_reasons(batch: &Batch, by: &str, reasons: &Column) -> Batch {
+    with_header(&with_header(batch, REFUSED_BY, &Column::repeat(by.as_bytes(), batch.len())), REASON, reasons)
+}

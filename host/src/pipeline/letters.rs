@@ -1,0 +1,133 @@
+//! Dead letters of pipelines that do not run.
+//!
+//! Owns how letters are found and given up where nobody has them open. It must not know who asks. Invariants: what is read
+//! is what was committed; giving letters up is itself a commit, and a fall between that and the files that go leaves a log
+//! that is the one or the other.
+
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use anyhow::{Context as _, ensure};
+
+use super::{
+    committed::SinkPoint,
+    durable::{SINK, now},
+};
+use crate::{
+    config::graph::{LETTERS, Letters},
+    disk::Disk,
+    log::{Keep, Log, Mark, Readable},
+    sink::log::{Position, settings},
+    store::{Commit, Place, Store},
+};
+
+/// The letters of one pipeline, as the store has them.
+#[derive(Clone, Debug)]
+pub struct Kept {
+    /// The pipeline.
+    pub pipeline: String,
+    /// Its log; none where the store knows nothing of it.
+    pub letters: Option<Readable>,
+}
+
+/// Where a host's letters lie, its store open and its pipelines not.
+#[derive(Clone, Debug)]
+pub struct Resting {
+    /// Where files are.
+    pub disk: Arc<dyn Disk>,
+    /// The host's store.
+    pub store: Arc<Store>,
+    /// The folder of its state.
+    pub state: PathBuf,
+}
+
+impl Resting {
+    fn folder(&self, pipeline: &str) -> PathBuf {
+        self.state.join(Letters::folder(pipeline))
+    }
+
+    /// The letters of `pipeline`.
+    ///
+    /// # Errors
+    /// Damage, and what the disk says.
+    pub fn of(&self, pipeline: &str) -> anyhow::Result<Kept> {
+        let letters = match self.position(pipeline)? {
+            Some((_, Position { mark, from })) => Some(Readable { log: self.open(pipeline, Some(mark))?, from }),
+            None => None,
+        };
+        Ok(Kept { pipeline: pipeline.to_owned(), letters })
+    }
+
+    /// Names of the pipelines that letters are kept of.
+    ///
+    /// # Errors
+    /// What the store says.
+    pub fn pipelines(&self) -> anyhow::Result<Vec<String>> {
+        let mut kept = BTreeSet::new();
+        for pipeline in self.store.pipelines()? {
+            if self.position(&pipeline)?.is_some() || self.is_unknown(&pipeline)? {
+                kept.insert(pipeline);
+            }
+        }
+        Ok(kept.into_iter().collect())
+    }
+
+    /// Whether there are letters that the store knows nothing of.
+    fn is_unknown(&self, pipeline: &str) -> anyhow::Result<bool> {
+        Ok(Log::is_in(&*self.disk, &self.folder(pipeline))?)
+    }
+
+    fn open(&self, pipeline: &str, committed: Option<Mark>) -> anyhow::Result<Arc<Log>> {
+        // The sizes matter to who writes.
+        Ok(Log::open(self.disk.clone(), &self.folder(pipeline), committed, settings(u64::MAX))?)
+    }
+
+    fn position(&self, pipeline: &str) -> anyhow::Result<Option<(SinkPoint, Position)>> {
+        let Some(value) = self.store.get(pipeline, &Place::of(SINK, LETTERS))? else { return Ok(None) };
+        let what = || format!("read what the store holds of the letters of `{pipeline}`");
+        let point: SinkPoint = serde_json::from_slice(&value).with_context(what)?;
+        let position: Option<Position> = serde_json::from_value(point.position.clone()).with_context(what)?;
+        Ok(position.map(|position| (point, position)))
+    }
+
+    /// Gives up the letters of `pipeline` in front of the one with the offset `before`, or all of them; of the first, files
+    /// go only as a whole.
+    ///
+    /// # Errors
+    /// What the store and the disk say.
+    pub async fn purge(&self, pipeline: &str, before: Option<u64>) -> anyhow::Result<()> {
+        let Some((point, Position { mark, .. })) = self.position(pipeline)? else {
+            ensure!(
+                before.is_none(),
+                "give up a part of letters that the store knows nothing of: only all of them can go"
+            );
+            return discard(&self.disk, &self.folder(pipeline));
+        };
+        let now_at = match before {
+            None => Position::default(),
+            Some(from) => Position { mark, from: from.min(mark.offset) },
+        };
+        let point = SinkPoint { position: serde_json::to_value(now_at)?, ..point };
+        let mut commit = Commit::of_facts(pipeline.into(), now());
+        commit.put(&Place::of(SINK, LETTERS), &serde_json::to_vec(&point)?);
+        self.store.commit(commit).await?;
+        // What is behind the new end goes when the log is opened there.
+        let log = self.open(pipeline, Some(now_at.mark))?;
+        log.retain(now(), Keep { age: None, bytes: Some(0), needed: Some(now_at.from) })?;
+        Ok(())
+    }
+}
+
+/// Removes the letters in `folder`, of which the store holds nothing any more.
+///
+/// # Errors
+/// What the disk says.
+pub fn discard(disk: &Arc<dyn Disk>, folder: &Path) -> anyhow::Result<()> {
+    if Log::is_in(&**disk, folder)? {
+        Log::open(disk.clone(), folder, None, settings(u64::MAX))?;
+    }
+    Ok(())
+}
