@@ -6,7 +6,7 @@
 
 use std::{path::PathBuf, sync::Arc};
 
-use super::{Diagnostic, Late, Limits, Loaded, OnError, Secret, Watermark, load};
+use super::{Diagnostic, Late, Limits, Loaded, OnError, Retry, Secret, Watermark, load};
 use crate::{
     batch,
     codec::{Format, Stamp},
@@ -171,6 +171,8 @@ pub struct Sink {
     pub output: Output,
     /// How records become bytes.
     pub format: Format,
+    /// How long to wait before what may work later is tried again.
+    pub retry: Retry,
 }
 
 /// The kind of a sink, with what it was told.
@@ -178,6 +180,8 @@ pub struct Sink {
 pub enum Output {
     /// Appends to files.
     File(sink::file::Config),
+    /// Posts to a receiver, in requests like these.
+    Http(sink::http::Config, sink::http::Requests),
     /// Writes to standard output.
     Stdout(sink::stdout::Config),
     /// Counts records and lets them go.

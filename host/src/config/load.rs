@@ -138,7 +138,6 @@ const LATER: &[&str] = &[
     "was",
     "breaker",
     "reload",
-    "retry",
     "guarantee",
     "dead_letters",
     "when_full",
@@ -148,8 +147,6 @@ const LATER: &[&str] = &[
     "tests",
     "outbox",
     "journal",
-    "in_flight",
-    "token",
     "require_digest",
     "priority",
     "answer",
@@ -177,7 +174,7 @@ pub(crate) fn misfit_told(misfit: &Misfit, text: &Arc<Text>) -> Diagnostic {
             if expected == "a text" && found.starts_with('`') { fault.cure("put it in quotes") } else { fault }
         }
         Wrong::Secret => fault(codes::SECRET_IN_SIGHT, "a secret stands where it could be shown".to_owned())
-            .cure("secrets stand only in the `config` of a plugin; use `env` if it is none"),
+            .cure("secrets stand only in the `config` of a plugin, and in `token` and `headers` of an `http` sink; use `env` if it is none"),
         Wrong::Value(message) => fault(codes::WRONG_VALUE, message.clone()),
     }
 }

@@ -5,7 +5,10 @@
 
 use std::{collections::BTreeMap, path::Path, sync::Arc};
 
-use super::build::{Parts, PluginPart};
+use super::{
+    build::{Parts, PluginPart},
+    ledger,
+};
 use crate::{
     config::{
         Diagnostic, Loaded, codes,
@@ -221,6 +224,13 @@ async fn open_source(graph: &Graph, config: &graph::Source) -> anyhow::Result<Bo
 fn open_sink(graph: &Graph, config: &graph::Sink) -> anyhow::Result<Box<dyn Sink>> {
     Ok(match &config.output {
         Output::File(file) => Box::new(sink::file::open(file, &graph.folder, &config.name, config.format)?),
+        Output::Http(http, requests) => {
+            // Where counts begin anew, for the edges have changed, ids do too, and are those of other records.
+            let edges: Vec<String> =
+                graph.edges.iter().map(|edge| format!("{} {:?}", ledger::name(graph, edge), edge.port)).collect();
+            let scope = format!("{}\0{}\0{}", graph.name, config.name, edges.join("\0"));
+            Box::new(sink::http::open(http, *requests, scope)?)
+        }
         Output::Stdout(_) => Box::new(sink::stdout::open(config.format)?),
         Output::Discard(_) => Box::new(sink::discard::open()),
     })

@@ -5,11 +5,12 @@
 use std::{pin::pin, sync::Arc, time::Duration};
 
 use backon::{BackoffBuilder, ExponentialBuilder};
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, time::timeout_at};
 
 use super::{board::Board, committed::SinkPoint, coordinator::Participant};
 use crate::{
     batch::Batch,
+    config::Retry,
     epoch::Epoch,
     sink::{Refused, Sink, SinkError},
     stage::{
@@ -19,9 +20,6 @@ use crate::{
         tally::Tally,
     },
 };
-
-/// First and longest wait between two attempts.
-const WAITS: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(30));
 
 /// How long a write under way may take to finish when the pipeline is taken down.
 const GRACE: Duration = Duration::from_secs(1);
@@ -53,6 +51,8 @@ pub struct SinkTask {
     pub name: String,
     /// The sink.
     pub sink: Box<dyn Sink>,
+    /// How long to wait between two attempts.
+    pub retry: Retry,
     /// What it shows of itself.
     pub meter: Arc<Meter>,
     /// Where its troubles are shown.
@@ -72,26 +72,30 @@ impl SinkTask {
     ) -> Result<(), SinkFailure> {
         let mut intake = Intake::new(point.received.len(), crate::time::BEGIN);
         loop {
-            match inbox.wait(|lanes| intake.take(lanes)).await? {
+            let next = inbox.wait(|lanes| intake.take(lanes));
+            let taken = match self.sink.due() {
+                None => next.await?,
+                Some(due) => match timeout_at(due, next).await {
+                    Ok(taken) => taken?,
+                    // Nothing follows in time.
+                    Err(_) => {
+                        self.write(&Batch::default(), &mut point, &inbox).await?;
+                        continue;
+                    }
+                },
+            };
+            match taken {
                 Taken::Batch(input, batch) => {
                     if let Some(count) = point.received.get_mut(input) {
                         *count += batch.len() as u64;
                     }
-                    let refused = self.write(&batch, &inbox).await?;
-                    let (all, refused) = (batch.len() as u64, refused.len() as u64);
-                    let tally = Tally {
-                        received: all,
-                        passed: all - refused,
-                        refused,
-                        produced: all - refused,
-                        ..Tally::default()
-                    };
-                    self.meter.count(&tally);
-                    point.tally.add(&tally);
+                    self.write(&batch, &mut point, &inbox).await?;
                 }
                 Taken::Barrier(epoch) => {
-                    let flushed = unless_killed(&inbox, self.sink.flush()).await?;
-                    self.persist(flushed, &inbox).await?;
+                    let (mut refused, late) = (Vec::new(), self.late());
+                    let flushed = unless_killed(&inbox, late, self.sink.flush(&mut refused)).await?;
+                    self.persist(flushed, &mut refused, &inbox).await?;
+                    self.count(0, &refused, &mut point);
                     point.position = self.sink.position();
                     reports.send((self.number, epoch, point.clone())).await.map_err(|_| Gone)?;
                 }
@@ -101,20 +105,43 @@ impl SinkTask {
         }
     }
 
-    async fn write(&mut self, batch: &Batch, inbox: &Inbox) -> Result<Vec<Refused>, SinkFailure> {
-        let mut refused = Vec::new();
-        let written = unless_killed(inbox, self.sink.write(batch, &mut refused)).await?;
-        self.persist(written, inbox).await?;
+    async fn write(&mut self, batch: &Batch, point: &mut SinkPoint, inbox: &Inbox) -> Result<(), SinkFailure> {
+        let (mut refused, late) = (Vec::new(), self.late());
+        let written = unless_killed(inbox, late, self.sink.write(batch, &mut refused)).await?;
+        self.persist(written, &mut refused, inbox).await?;
+        self.count(batch.len() as u64, &refused, point);
+        Ok(())
+    }
+
+    /// Counts records that came in and refusals that were told. A record counts as delivered once it can no longer be
+    /// refused.
+    fn count(&self, received: u64, refused: &[Refused], point: &mut SinkPoint) {
         if let Some(first) = refused.first() {
             let reason = first.reason.as_str();
             tracing::warn!(sink = self.name, refused = refused.len(), reason, "records refused");
         }
-        Ok(refused)
+        let (all, refused) = (point.tally.received + received, refused.len() as u64);
+        let settled = all.saturating_sub(point.tally.refused + refused).saturating_sub(self.sink.unsettled());
+        let passed = settled.saturating_sub(point.tally.passed);
+        let tally = Tally { received, passed, refused, produced: passed, ..Tally::default() };
+        self.meter.count(&tally);
+        point.tally.add(&tally);
+    }
+
+    /// What it comes to when a call is given up.
+    fn late(&self) -> SinkFailure {
+        if self.sink.lets_go() { Gone.into() } else { SinkFailure::Interrupted }
     }
 
     /// Flushes again and again, with growing waits, until the sink has what it took in.
-    async fn persist(&mut self, first: Result<(), SinkError>, inbox: &Inbox) -> Result<(), SinkFailure> {
-        let waits = ExponentialBuilder::default().with_min_delay(WAITS.0).with_max_delay(WAITS.1).with_jitter();
+    async fn persist(
+        &mut self,
+        first: Result<(), SinkError>,
+        refused: &mut Vec<Refused>,
+        inbox: &Inbox,
+    ) -> Result<(), SinkFailure> {
+        let (least, most) = (self.retry.first.0, self.retry.max.0);
+        let waits = ExponentialBuilder::default().with_min_delay(least).with_max_delay(most).with_jitter();
         let mut waits = waits.without_max_times().build();
         let (mut result, mut is_told) = (first, false);
         loop {
@@ -128,11 +155,12 @@ impl SinkTask {
                         tracing::warn!(sink = self.name, error = format!("{error:#}"), "writing failed, trying again");
                     }
                     is_told = true;
-                    let wait = waits.next().unwrap_or(WAITS.1);
+                    let wait = waits.next().unwrap_or(most);
                     if tokio::time::timeout(wait, inbox.killed()).await.is_ok() {
                         return Err(Gone.into());
                     }
-                    result = unless_killed(inbox, self.sink.flush()).await?;
+                    let late = self.late();
+                    result = unless_killed(inbox, late, self.sink.flush(refused)).await?;
                 }
             }
         }
@@ -144,14 +172,14 @@ impl SinkTask {
     }
 }
 
-/// What `write` comes to; when the pipeline is taken down, it gets a little longer.
-async fn unless_killed<T>(inbox: &Inbox, write: impl Future<Output = T>) -> Result<T, SinkFailure> {
+/// What `write` comes to; when the pipeline is taken down, it gets a little longer before it is given up as `late`.
+async fn unless_killed<T>(inbox: &Inbox, late: SinkFailure, write: impl Future<Output = T>) -> Result<T, SinkFailure> {
     let mut write = pin!(write);
     tokio::select! {
         biased;
         written = &mut write => Ok(written),
         () = inbox.killed() => {
-            tokio::time::timeout(GRACE, write).await.map_err(|_| SinkFailure::Interrupted)
+            tokio::time::timeout(GRACE, write).await.map_err(|_| late)
         }
     }
 }

@@ -7,5 +7,6 @@ mod folder;
 mod interface;
 mod kills;
 mod plugins;
+mod receivers;
 mod secrets;
 mod signals;

@@ -22,7 +22,7 @@ use crate::{
     batch::{Batch, Limit},
     codec::{Format, Stamp},
     config::{
-        Limits, OnError, Secret, Watermark,
+        Limits, OnError, Retry, Secret, Watermark,
         graph::{self, Consumer, Edge, Graph, Input, Output, Port, Producer, Windowing},
     },
     plugin::Kind,
@@ -161,7 +161,7 @@ impl Sink for Collect {
         .boxed()
     }
 
-    fn flush(&mut self) -> BoxFuture<'_, Result<(), SinkError>> {
+    fn flush<'a>(&'a mut self, _: &'a mut Vec<Refused>) -> BoxFuture<'a, Result<(), SinkError>> {
         async move { if self.failing == 0 { Ok(()) } else { self.fail() } }.boxed()
     }
 
@@ -457,6 +457,7 @@ impl Plan {
                     name: name.clone(),
                     output: Output::Discard(crate::sink::discard::Config {}),
                     format: Format::Lines,
+                    retry: Retry::default(),
                 })
                 .collect(),
             edges,
