@@ -20,24 +20,23 @@ mod plugin_config;
 mod print;
 mod rules;
 pub mod schema;
-mod secret;
 mod shape;
 mod tree;
 mod vars;
 mod yaml;
 
+pub use crate::secret::{Secret, mask};
 pub use diagnostic::{Diagnostic, Severity};
 pub use fences::load_markdown;
 pub use host::{Api, Host, LoadedHost, Log, LogFormat, LogLevel, Plugins, Threads, load_host};
 pub use limits::{Fuel, Limits};
 pub use load::{Loaded, in_order, load};
 pub use pipeline::{
-    BatchSize, Capacity, DeadLetters, Edge, From, Late, OnError, Pipeline, Sink, Source, Stage, Target, Watermark,
-    Window,
+    BatchSize, Capacity, DeadLetters, Edge, From, Late, OnError, Pipeline, Retry, Sink, Source, Stage, Target,
+    Watermark, Window,
 };
 pub use place::{Spanned, Table};
 pub use print::print;
-pub use secret::{Secret, mask};
 pub use tree::{Origin, Tree, Value};
 pub use vars::{Literal, Lookup, SecretLookup, Var};
 

@@ -6,6 +6,7 @@
 pub mod batch;
 pub mod epoch;
 mod lent;
+mod secret;
 pub mod time;
 pub mod unit;
 

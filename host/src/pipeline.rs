@@ -9,6 +9,7 @@ pub mod committed;
 pub mod coordinator;
 pub mod crew;
 pub mod durable;
+mod held;
 pub mod kept;
 mod launch;
 pub mod ledger;

@@ -4,12 +4,14 @@
 
 use futures::{FutureExt as _, future::BoxFuture};
 use serde_json::Value;
+use tokio::time::Instant;
 
 use crate::{batch::Batch, epoch::Epoch};
 
 mod backlog;
 pub mod discard;
 pub mod file;
+pub mod http;
 pub mod log;
 pub mod stdout;
 pub mod writer;
@@ -28,16 +30,20 @@ pub enum SinkError {
 /// A record that a sink turned down for good.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refused {
-    /// Its position in the batch.
-    pub at: u32,
+    /// Its position, counted from the first record of the batch that was written last; below zero, it came with an
+    /// earlier one.
+    pub at: i64,
     /// Why.
     pub reason: String,
 }
 
 /// A sink of records. `write` takes a batch in whole: when it answers [`SinkError::Later`], the batch is in the
 /// sink's hands all the same, refusals are told, and only `flush` is called again, so that nothing is written twice.
+///
+/// A refusal is told once, by the call that finds it out: where the other side answers later, that is another call than
+/// the one that brought the record, and until then the record is `unsettled`.
 pub trait Sink: Send {
-    /// Takes in every record of `batch`, in order, and adds those that it turns down to `refused`, positions ascending.
+    /// Takes in every record of `batch`, in order, and adds those that are turned down to `refused`, positions ascending.
     ///
     /// # Errors
     /// [`SinkError::Later`] keeps what was not refused in hand, [`SinkError::Never`] ends the pipeline.
@@ -48,7 +54,27 @@ pub trait Sink: Send {
     ///
     /// # Errors
     /// As `write`.
-    fn flush(&mut self) -> BoxFuture<'_, Result<(), SinkError>>;
+    fn flush<'a>(&'a mut self, refused: &'a mut Vec<Refused>) -> BoxFuture<'a, Result<(), SinkError>>;
+
+    /// Records taken in that may still be refused; none once `flush` has succeeded.
+    fn unsettled(&self) -> u64 {
+        0
+    }
+
+    /// How many of the records taken in last have to be held by who gave them: from the oldest that may still be refused on.
+    fn in_hand(&self) -> u64 {
+        self.unsettled()
+    }
+
+    /// When the sink wants to be called, with an empty batch if nothing follows, to send on what it has in hand.
+    fn due(&self) -> Option<Instant> {
+        None
+    }
+
+    /// Whether `restore` ends for good what a call that was given up may still be doing, so that another run may begin.
+    fn lets_go(&self) -> bool {
+        false
+    }
 
     /// Where the sink stood after the last `flush`, in words of its own; `null` where what is written cannot be taken
     /// back.

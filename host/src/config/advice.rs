@@ -156,6 +156,8 @@ fn above(graph: &Graph, stage: usize) -> BTreeSet<usize> {
                 Producer::Source(at) => drop(found.insert(at)),
                 // Edges lead forward, so that this ends.
                 Producer::Stage(at) => todo.push(at),
+                // What a sink refuses reaches no stage.
+                Producer::Sink(_) => {}
             }
         }
     }
@@ -170,7 +172,7 @@ fn plain(graph: &Graph, stage: usize) -> Option<BTreeSet<usize>> {
             match edge.from {
                 Producer::Source(at) => drop(found.insert(at)),
                 Producer::Stage(at) if graph.stages.get(at)?.kind == Kind::Filter => todo.push(at),
-                Producer::Stage(_) => return None,
+                Producer::Stage(_) | Producer::Sink(_) => return None,
             }
         }
     }

@@ -56,6 +56,9 @@ pub fn summands(graph: &Graph) -> Vec<Summand> {
     for sink in &graph.sinks {
         let encoded = if matches!(sink.output, Output::Discard(_)) { 0 } else { batch.saturating_add(BUFFER) };
         add(format!("buffers of the sink `{}`", sink.name), batch.saturating_add(encoded));
+        if let Output::Http(_, requests) = &sink.output {
+            add(format!("requests in hand of the sink `{}`", sink.name), bytes(requests.bytes()));
+        }
     }
     all.sort_by(|a, b| b.bytes.cmp(&a.bytes).then_with(|| a.what.cmp(&b.what)));
     all

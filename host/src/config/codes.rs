@@ -40,6 +40,8 @@ pub const BAD_POINTER: &str = "TG116";
 pub const BAD_REFERENCE: &str = "TG117";
 /// The field would have no effect.
 pub const NO_EFFECT: &str = "TG118";
+/// No request can be made of this.
+pub const BAD_REQUEST: &str = "TG119";
 /// Stages feed each other in a circle.
 pub const CYCLE: &str = "TG201";
 /// The name is taken.

@@ -10,7 +10,7 @@ use std::{
 };
 
 use super::{
-    Diagnostic, Late, Limits, Loaded, OnError, Secret, Watermark,
+    Diagnostic, Late, Limits, Loaded, OnError, Retry, Secret, Watermark,
     guarantee::{self, Asked},
     load,
 };
@@ -186,6 +186,8 @@ pub struct Sink {
     pub format: Format,
     /// What has to hold for each record.
     pub asked: Option<Asked>,
+    /// How long to wait before what may work later is tried again.
+    pub retry: Retry,
 }
 
 /// The kind of a sink, with what it was told.
@@ -193,6 +195,8 @@ pub struct Sink {
 pub enum Output {
     /// Appends to files.
     File(sink::file::Config),
+    /// Posts to a receiver, in requests like these.
+    Http(sink::http::Config, sink::http::Requests),
     /// Writes to standard output.
     Stdout(sink::stdout::Config),
     /// Counts records and lets them go.

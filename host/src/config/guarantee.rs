@@ -144,6 +144,7 @@ fn of_sink(output: &Output) -> (Risk, Option<&'static str>) {
         Output::File(config) if config.is_one_file() => (Risk::default(), None),
         Output::File(_) => (plain, Some("what was written to files of a template comes again after a fall")),
         Output::Discard(_) | Output::DeadLetters(_) => (Risk::default(), None),
+        Output::Http(..) => (plain, Some("what was posted and not committed is posted again after a fall")),
         Output::Stdout(_) => (plain, Some("what was written and not committed comes again after a fall")),
     }
 }

@@ -134,13 +134,8 @@ pub fn in_order(mut faults: Vec<Diagnostic>) -> Vec<Diagnostic> {
 
 /// Fields of later versions, which a reader of their documentation may try.
 const LATER: &[&str] = &[
-    "ttl",
-    "was",
     "breaker",
     "reload",
-    "retry",
-    "guarantee",
-    "dead_letters",
     "when_full",
     "session",
     "sliding",
@@ -148,8 +143,6 @@ const LATER: &[&str] = &[
     "tests",
     "outbox",
     "journal",
-    "in_flight",
-    "token",
     "require_digest",
     "priority",
     "answer",
@@ -177,7 +170,7 @@ pub(crate) fn misfit_told(misfit: &Misfit, text: &Arc<Text>) -> Diagnostic {
             if expected == "a text" && found.starts_with('`') { fault.cure("put it in quotes") } else { fault }
         }
         Wrong::Secret => fault(codes::SECRET_IN_SIGHT, "a secret stands where it could be shown".to_owned())
-            .cure("secrets stand only in the `config` of a plugin; use `env` if it is none"),
+            .cure("secrets stand only in the `config` of a plugin, and in `token` and `headers` of an `http` sink; use `env` if it is none"),
         Wrong::Value(message) => fault(codes::WRONG_VALUE, message.clone()),
     }
 }

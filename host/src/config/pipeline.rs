@@ -251,7 +251,7 @@ pub enum Late {
     Drop,
 }
 
-/// A sink: exactly one of `file`, `stdout`, `discard`.
+/// A sink: exactly one of `file`, `http`, `stdout`, `discard`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Sink {
@@ -260,18 +260,48 @@ pub struct Sink {
     /// Appends to files.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub file: Option<sink::file::Config>,
+    /// Posts to a receiver.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub http: Option<sink::http::Config>,
     /// Writes to standard output.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stdout: Option<sink::stdout::Config>,
     /// Counts records and lets them go.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub discard: Option<sink::discard::Config>,
-    /// How records become bytes: `lines` by default.
+    /// How records become bytes: `lines` by default; `http` has a `format` of its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub encode: Option<Spanned<Format>>,
     /// What has to hold for each record; where it cannot be had, the file is refused. `check` says what does hold.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub guarantee: Option<Spanned<Asked>>,
+    /// The largest request of `http`, and how long to wait to fill one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub batch: Option<Spanned<BatchSize>>,
+    /// How many requests of `http` may be under way at once, 1 by default: with more, the order between requests is not
+    /// kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 256))]
+    pub in_flight: Option<Spanned<u32>>,
+    /// How long to wait before what may work later is tried again, which is done for ever.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry: Option<Spanned<Retry>>,
+}
+
+/// How long to wait before what may work later is tried again: from `first` on, twice as long each time, up to `max`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Retry {
+    /// The first wait, about.
+    pub first: Spanned<Span>,
+    /// The longest.
+    pub max: Spanned<Span>,
+}
+
+impl Default for Retry {
+    fn default() -> Self {
+        Self { first: Span(Duration::from_millis(100)).into(), max: Span(Duration::from_secs(30)).into() }
+    }
 }
 
 /// One channel that is not as the default.

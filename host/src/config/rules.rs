@@ -5,13 +5,13 @@
 use std::ops::Range;
 
 use super::{
-    Pipeline, Source, Stage, codes,
+    Pipeline, Sink, Source, Stage, codes,
     diagnostic::Flaw,
     pipeline::{Capacity, Window},
     place::{Spanned, Table},
     tree::Tree,
 };
-use crate::codec::Format;
+use crate::{codec::Format, sink::http::Misuse};
 
 /// Whether `name` can name a pipeline, source, stage, sink, side output or variable.
 pub(crate) fn is_name(name: &str) -> bool {
@@ -86,12 +86,15 @@ pub(crate) fn check(pipeline: &Pipeline, tree: &Tree, damaged: IsDamaged<'_>) ->
         rules.one_kind(
             "sink",
             name,
-            &[("file", sink.file.is_some()), ("stdout", sink.stdout.is_some()), ("discard", sink.discard.is_some())],
+            &[
+                ("file", sink.file.is_some()),
+                ("http", sink.http.is_some()),
+                ("stdout", sink.stdout.is_some()),
+                ("discard", sink.discard.is_some()),
+            ],
             &lost,
         );
-        if let (Some(encode), Some(_)) = (&sink.encode, &sink.discard) {
-            rules.no_effect("`encode` of a sink that discards", &encode.span);
-        }
+        rules.sink(sink, tree.get("sinks").and_then(|sinks| sinks.get(&name.value)));
     }
     for edge in &pipeline.edges {
         rules.capacity(&edge.capacity);
@@ -232,6 +235,52 @@ impl Rules {
             let why = if is_there { "is in the file" } else { "has been taken over by another stage" };
             let message = format!("`was` names `{}`, which {why}", was.value);
             self.fault(codes::TAKEN_NAME, message, &was.span, "name the stage that this one takes the place of");
+        }
+    }
+
+    fn sink(&mut self, sink: &Sink, written: Option<&Tree>) {
+        let at = |path: &[&str]| {
+            let found = path.iter().try_fold(written?, |below, name| below.get(name));
+            Some(found.or(written)?.span.clone())
+        };
+        if let Some(encode) = &sink.encode {
+            if sink.discard.is_some() {
+                self.no_effect("`encode` of a sink that discards", &encode.span);
+            }
+            if sink.http.is_some() {
+                self.no_effect("`encode` of a sink that has a `format` of its own", &encode.span);
+            }
+        }
+        if let Some(retry) = &sink.retry {
+            if sink.discard.is_some() {
+                self.no_effect("`retry` of a sink that discards", &retry.span);
+            }
+            let most = retry.max.0.as_millis().max(1);
+            self.range("first", retry.first.0.as_millis(), 1..=most, "ms", &retry.first.span);
+        }
+        let Some(http) = &sink.http else {
+            // Of which kind it would be is not known where none could be read.
+            if sink.file.is_some() || sink.stdout.is_some() || sink.discard.is_some() {
+                if let Some(batch) = &sink.batch {
+                    self.no_effect("`batch` of a sink without requests", &batch.span);
+                }
+                if let Some(in_flight) = &sink.in_flight {
+                    self.no_effect("`in_flight` of a sink without requests", &in_flight.span);
+                }
+            }
+            return;
+        };
+        for Misuse { path, message } in http.faults() {
+            let place: Vec<&str> = ["http"].into_iter().chain(path.iter().map(String::as_str)).collect();
+            let message = format!("`{}` {message}", path.join("."));
+            self.fault(codes::BAD_REQUEST, message, &at(&place).unwrap_or_default(), "correct it");
+        }
+        if let Some(batch) = &sink.batch {
+            self.range("records", batch.records.value.into(), 1..=1 << 20, "", &batch.records.span);
+            self.range("bytes", batch.bytes.0.into(), 1..=1 << 30, " bytes", &batch.bytes.span);
+        }
+        if let Some(in_flight) = &sink.in_flight {
+            self.range("in_flight", in_flight.value.into(), 1..=256, "", &in_flight.span);
         }
     }
 

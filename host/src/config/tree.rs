@@ -13,7 +13,8 @@ use serde::{
 use serde_json::Number;
 use zeroize::Zeroize;
 
-use super::{place::Spanned, secret::MASK};
+use super::place::Spanned;
+use crate::secret::MASK;
 
 /// Name by which a [`Tree`] asks the deserializer of a tree for the tree itself.
 pub(crate) const TREE: &str = "tidegate::Tree";

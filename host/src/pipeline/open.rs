@@ -5,7 +5,10 @@
 
 use std::{collections::BTreeMap, path::Path, sync::Arc};
 
-use super::build::{Parts, PluginPart};
+use super::{
+    build::{Parts, PluginPart},
+    ledger,
+};
 use crate::{
     config::{
         Diagnostic, Loaded, codes,
@@ -210,6 +213,10 @@ impl Prepared {
         for sink in &self.graph.sinks {
             sinks.push(match &sink.output {
                 Output::File(file) => Box::new(sink::file::open(file, &self.graph.folder, &sink.name, sink.format)?),
+                Output::Http(http, requests) => {
+                    let scope = scope(&self.graph, &sink.name);
+                    Box::new(sink::http::open(http, *requests, scope)?)
+                }
                 Output::Stdout(_) => Box::new(sink::stdout::open(sink.format)?),
                 Output::Discard(_) => Box::new(sink::discard::open()),
                 Output::DeadLetters(terms) => Box::new(self.open_letters(terms, letters.clone())),
@@ -264,4 +271,11 @@ async fn open_source(graph: &Graph, config: &graph::Source) -> anyhow::Result<Bo
             Box::new(source::http::open(http, name, decode, config.rate, source::http::Limits::default()).await?)
         }
     })
+}
+
+/// Within which ids of records mean the same: where counts begin anew, for the edges have changed, ids do too, and are
+/// those of other records.
+fn scope(graph: &Graph, sink: &str) -> String {
+    let edges: Vec<String> = graph.edges.iter().map(|edge| ledger::name(graph, edge)).collect();
+    format!("{}\0{sink}\0{}", graph.name, edges.join("\0"))
 }

@@ -184,7 +184,8 @@ impl Supervisor {
         }
         let sink_tasks = sinks.into_iter().zip(&graph.sinks).enumerate().map(|(number, (sink, config))| {
             let meter = self.board.sinks.get(number).cloned().unwrap_or_default();
-            SinkTask { number, name: config.name.clone(), sink, meter, board: self.board.clone() }
+            let retry = config.retry.clone();
+            SinkTask { number, name: config.name.clone(), sink, retry, meter, board: self.board.clone() }
         });
         let mut sink_tasks: Vec<SinkTask> = sink_tasks.collect();
         for (point, task) in committed.sinks.iter_mut().zip(&sink_tasks) {

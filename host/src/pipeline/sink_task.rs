@@ -7,11 +7,15 @@ use std::{pin::pin, sync::Arc, time::Duration};
 
 use backon::{BackoffBuilder, ExponentialBuilder};
 use serde_json::Value;
-use tokio::sync::{mpsc, watch};
+use tokio::{
+    sync::{mpsc, watch},
+    time::sleep_until,
+};
 
-use super::{board::Board, committed::SinkPoint, coordinator::Participant};
+use super::{board::Board, committed::SinkPoint, coordinator::Participant, held::Held};
 use crate::{
     batch::Batch,
+    config::Retry,
     epoch::Epoch,
     letter::with_reasons,
     sink::{Refused, Sink, SinkError},
@@ -23,9 +27,6 @@ use crate::{
         tally::Tally,
     },
 };
-
-/// First and longest wait between two attempts.
-const WAITS: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(30));
 
 /// How long a write under way may take to finish when the pipeline is taken down.
 const GRACE: Duration = Duration::from_secs(1);
@@ -57,6 +58,8 @@ pub struct SinkTask {
     pub name: String,
     /// The sink.
     pub sink: Box<dyn Sink>,
+    /// How long to wait between two attempts.
+    pub retry: Retry,
     /// What it shows of itself.
     pub meter: Arc<Meter>,
     /// Where its troubles are shown.
@@ -81,14 +84,20 @@ impl SinkTask {
         mut committed: watch::Receiver<Epoch>,
     ) -> Result<(), SinkFailure> {
         let mut intake = Intake::new(point.received.len(), crate::time::BEGIN);
-        let mut reported: Reported = None;
+        let (mut reported, mut held): (Reported, Held) = Default::default();
         let began = committed.borrow_and_update().next();
         self.sink.begins(began);
         loop {
+            let due = self.sink.due();
             let taken = tokio::select! {
                 taken = inbox.wait(|lanes| intake.take(lanes)) => taken?,
                 Ok(()) = committed.changed() => {
                     self.settle(&mut reported, &mut committed);
+                    continue;
+                }
+                // Nothing follows in time.
+                () = sleep_until(due.unwrap_or_else(tokio::time::Instant::now)), if due.is_some() => {
+                    self.write(&Batch::default(), &mut point, &inbox, &mut outlet, &mut held).await?;
                     continue;
                 }
             };
@@ -97,25 +106,17 @@ impl SinkTask {
                     if let Some(count) = point.received.get_mut(input) {
                         *count += batch.len() as u64;
                     }
-                    let refused = self.write(&batch, &inbox, &mut outlet).await?;
-                    let all = batch.len() as u64;
-                    let tally = Tally {
-                        received: all,
-                        passed: all - refused,
-                        refused,
-                        produced: all - refused,
-                        ..Tally::default()
-                    };
-                    self.meter.count(&tally);
-                    point.tally.add(&tally);
+                    self.write(&batch, &mut point, &inbox, &mut outlet, &mut held).await?;
                 }
                 Taken::Barrier(epoch) => {
                     // The epoch before has committed, or this barrier would not be here.
                     self.settle(&mut reported, &mut committed);
+                    let (mut refused, late) = (Vec::new(), self.late());
+                    let flushed = unless_killed(&inbox, late, self.sink.flush(&mut refused)).await?;
+                    self.persist(flushed, &mut refused, &inbox).await?;
+                    self.send_on(0, &refused, &mut point, &mut outlet, &mut held).await?;
                     outlet.control(Control::Barrier(epoch))?;
                     point.sent = outlet.sent();
-                    let flushed = unless_killed(&inbox, self.sink.flush()).await?;
-                    self.persist(flushed, &inbox).await?;
                     point.position = self.sink.position();
                     self.sink.begins(epoch.next());
                     reported = Some((epoch, point.position.clone()));
@@ -138,28 +139,63 @@ impl SinkTask {
         }
     }
 
-    /// Writes a batch, and sends on what the sink refuses; where nobody reads that, it has been counted and is logged. Says
-    /// how many it refused.
-    async fn write(&mut self, batch: &Batch, inbox: &Inbox, outlet: &mut Outlet) -> Result<u64, SinkFailure> {
-        let mut refused = Vec::new();
-        let written = unless_killed(inbox, self.sink.write(batch, &mut refused)).await?;
-        self.persist(written, inbox).await?;
-        let Some(first) = refused.first() else { return Ok(0) };
+    async fn write(
+        &mut self,
+        batch: &Batch,
+        point: &mut SinkPoint,
+        inbox: &Inbox,
+        outlet: &mut Outlet,
+        held: &mut Held,
+    ) -> Result<(), SinkFailure> {
+        held.push(batch);
+        let (mut refused, late) = (Vec::new(), self.late());
+        let written = unless_killed(inbox, late, self.sink.write(batch, &mut refused)).await?;
+        self.persist(written, &mut refused, inbox).await?;
+        self.send_on(batch.len() as u64, &refused, point, outlet, held).await
+    }
+
+    /// Counts records that came in and those that were refused, and sends these on; where nobody reads them, they are
+    /// logged. A record counts as delivered once it can no longer be refused.
+    async fn send_on(
+        &mut self,
+        received: u64,
+        refused: &[Refused],
+        point: &mut SinkPoint,
+        outlet: &mut Outlet,
+        held: &mut Held,
+    ) -> Result<(), SinkFailure> {
+        let (all, turned_down) = (point.tally.received + received, refused.len() as u64);
+        let settled = all.saturating_sub(point.tally.refused + turned_down).saturating_sub(self.sink.unsettled());
+        let passed = settled.saturating_sub(point.tally.passed);
+        let tally = Tally { received, passed, refused: turned_down, produced: passed, ..Tally::default() };
+        self.meter.count(&tally);
+        point.tally.add(&tally);
         if outlet.is_read(Port::Refused) {
-            let at: Vec<u32> = refused.iter().map(|Refused { at, .. }| *at).collect();
-            let reasons = refused.iter().map(|Refused { reason, .. }| reason).collect();
-            let letters = with_reasons(&batch.gather(&at), &self.name, &reasons);
-            outlet.send(&Sent::Batch(Port::Refused, letters)).await?;
-        } else {
-            let reason = first.reason.as_str();
-            tracing::warn!(sink = self.name, refused = refused.len(), reason, "records refused");
+            for (records, reasons) in held.find(refused) {
+                let letters = with_reasons(&records, &self.name, &reasons.into_iter().collect());
+                outlet.send(&Sent::Batch(Port::Refused, letters)).await?;
+            }
+        } else if let Some(Refused { reason, .. }) = refused.first() {
+            tracing::warn!(sink = self.name, refused = turned_down, reason, "records refused");
         }
-        Ok(refused.len() as u64)
+        held.keep(self.sink.in_hand());
+        Ok(())
+    }
+
+    /// What it comes to when a call is given up.
+    fn late(&self) -> SinkFailure {
+        if self.sink.lets_go() { Gone.into() } else { SinkFailure::Interrupted }
     }
 
     /// Flushes again and again, with growing waits, until the sink has what it took in.
-    async fn persist(&mut self, first: Result<(), SinkError>, inbox: &Inbox) -> Result<(), SinkFailure> {
-        let waits = ExponentialBuilder::default().with_min_delay(WAITS.0).with_max_delay(WAITS.1).with_jitter();
+    async fn persist(
+        &mut self,
+        first: Result<(), SinkError>,
+        refused: &mut Vec<Refused>,
+        inbox: &Inbox,
+    ) -> Result<(), SinkFailure> {
+        let (least, most) = (self.retry.first.0, self.retry.max.0);
+        let waits = ExponentialBuilder::default().with_min_delay(least).with_max_delay(most).with_jitter();
         let mut waits = waits.without_max_times().build();
         let (mut result, mut is_told) = (first, false);
         loop {
@@ -173,11 +209,12 @@ impl SinkTask {
                         tracing::warn!(sink = self.name, error = format!("{error:#}"), "writing failed, trying again");
                     }
                     is_told = true;
-                    let wait = waits.next().unwrap_or(WAITS.1);
+                    let wait = waits.next().unwrap_or(most);
                     if tokio::time::timeout(wait, inbox.killed()).await.is_ok() {
                         return Err(Gone.into());
                     }
-                    result = unless_killed(inbox, self.sink.flush()).await?;
+                    let late = self.late();
+                    result = unless_killed(inbox, late, self.sink.flush(refused)).await?;
                 }
             }
         }
@@ -189,14 +226,14 @@ impl SinkTask {
     }
 }
 
-/// What `write` comes to; when the pipeline is taken down, it gets a little longer.
-async fn unless_killed<T>(inbox: &Inbox, write: impl Future<Output = T>) -> Result<T, SinkFailure> {
+/// What `write` comes to; when the pipeline is taken down, it gets a little longer before it is given up as `late`.
+async fn unless_killed<T>(inbox: &Inbox, late: SinkFailure, write: impl Future<Output = T>) -> Result<T, SinkFailure> {
     let mut write = pin!(write);
     tokio::select! {
         biased;
         written = &mut write => Ok(written),
         () = inbox.killed() => {
-            tokio::time::timeout(GRACE, write).await.map_err(|_| SinkFailure::Interrupted)
+            tokio::time::timeout(GRACE, write).await.map_err(|_| late)
         }
     }
 }

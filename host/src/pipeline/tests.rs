@@ -9,6 +9,7 @@ mod guests;
 mod order;
 mod parts;
 mod restarts;
+mod sinks;
 
 use std::{
     sync::{Arc, Mutex, atomic::Ordering},

@@ -79,7 +79,7 @@ impl Backlog {
 
 /// What an encoder refused, as a sink tells it.
 pub(super) fn refusals(refused: Vec<Refusal>) -> impl Iterator<Item = Refused> {
-    refused.into_iter().map(|Refusal { at, reason }| Refused { at: at as u32, reason })
+    refused.into_iter().map(|Refusal { at, reason }| Refused { at: at as i64, reason })
 }
 
 /// Whether an error of the system may pass: space, descriptors and memory may come back, the rest does not.

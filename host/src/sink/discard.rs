@@ -36,7 +36,7 @@ impl Sink for Discard {
         async { Ok(()) }.boxed()
     }
 
-    fn flush(&mut self) -> BoxFuture<'_, Result<(), SinkError>> {
+    fn flush<'a>(&'a mut self, _: &'a mut Vec<Refused>) -> BoxFuture<'a, Result<(), SinkError>> {
         async { Ok(()) }.boxed()
     }
 }
@@ -52,7 +52,7 @@ mod tests {
         for len in [3, 0, 4] {
             assert_eq!(write(&mut sink, &Batch::of_values(Column::blank(len))).await.unwrap(), []);
         }
-        sink.flush().await.unwrap();
+        sink.flush(&mut Vec::new()).await.unwrap();
         assert_eq!(sink.records(), 7);
     }
 }

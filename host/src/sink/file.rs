@@ -193,7 +193,7 @@ async fn take_groups(
     let reasons = std::mem::take(&mut here.refused);
     for (path, at) in groups {
         match reasons.iter().find(|(refused, _)| refused == path) {
-            Some((_, reason)) => refused.extend(at.iter().map(|&at| Refused { at, reason: reason.clone() })),
+            Some((_, reason)) => refused.extend(at.iter().map(|&at| Refused { at: at.into(), reason: reason.clone() })),
             None => here.take(path, batch, at, refused),
         }
     }
@@ -209,7 +209,7 @@ impl Sink for FileSink {
         self.take(batch, refused).boxed()
     }
 
-    fn flush(&mut self) -> BoxFuture<'_, Result<(), SinkError>> {
+    fn flush<'a>(&'a mut self, _: &'a mut Vec<Refused>) -> BoxFuture<'a, Result<(), SinkError>> {
         async {
             self.write_out().await?;
             let files = self.files.lend(Files::flush).await.map_err(SinkError::Never)?;

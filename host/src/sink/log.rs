@@ -108,7 +108,7 @@ impl Sink for LogSink {
         async { outcome(self.writer.lend(take).await).map(|_| ()) }.boxed()
     }
 
-    fn flush(&mut self) -> BoxFuture<'_, Result<(), SinkError>> {
+    fn flush<'a>(&'a mut self, _: &'a mut Vec<Refused>) -> BoxFuture<'a, Result<(), SinkError>> {
         async {
             let mark = outcome(self.writer.lend(|writer| writer.outcome = writer.flush()).await)?;
             if let Some(position) = &mut self.position {

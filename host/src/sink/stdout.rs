@@ -161,7 +161,7 @@ mod tests {
         let (mut sink, taken) = over(|bytes| Ok(bytes.len()));
         write(&mut sink, &lines(&["a", "b"])).await.unwrap();
         assert_eq!(taken.lock().unwrap().len(), 0);
-        sink.flush().await.unwrap();
+        sink.flush(&mut Vec::new()).await.unwrap();
         assert_eq!(*taken.lock().unwrap(), b"a\nb\n");
     }
 
@@ -176,7 +176,7 @@ mod tests {
     async fn a_closed_reader_ends_the_sink_for_good() {
         let (mut sink, _) = over(|_| Err(ErrorKind::BrokenPipe.into()));
         write(&mut sink, &lines(&["a"])).await.unwrap();
-        let error = sink.flush().await.unwrap_err();
+        let error = sink.flush(&mut Vec::new()).await.unwrap_err();
         assert!(
             matches!(&error, SinkError::Never(error) if error.root_cause().to_string() == "standard output was closed")
         );
@@ -195,11 +195,11 @@ mod tests {
             }
         });
         write(&mut sink, &lines(&["hello", "world"])).await.unwrap();
-        assert!(matches!(sink.flush().await, Err(SinkError::Later(_))));
-        sink.flush().await.unwrap();
+        assert!(matches!(sink.flush(&mut Vec::new()).await, Err(SinkError::Later(_))));
+        sink.flush(&mut Vec::new()).await.unwrap();
         write(&mut sink, &lines(&["again"])).await.unwrap();
-        assert!(matches!(sink.flush().await, Err(SinkError::Later(_))));
-        sink.flush().await.unwrap();
+        assert!(matches!(sink.flush(&mut Vec::new()).await, Err(SinkError::Later(_))));
+        sink.flush(&mut Vec::new()).await.unwrap();
         assert_eq!(*taken.lock().unwrap(), b"hello\nworld\nagain\n");
     }
 
@@ -212,11 +212,11 @@ mod tests {
         });
         write(&mut sink, &lines(&["a"])).await.unwrap();
         // The runtime has this one thread, and polls on while the other one is stuck.
-        assert!(futures::poll!(sink.flush()).is_pending());
+        assert!(futures::poll!(sink.flush(&mut Vec::new())).is_pending());
         write(&mut sink, &lines(&["b"])).await.unwrap();
-        assert!(futures::poll!(sink.flush()).is_pending());
+        assert!(futures::poll!(sink.flush(&mut Vec::new())).is_pending());
         drop(go);
-        sink.flush().await.unwrap();
+        sink.flush(&mut Vec::new()).await.unwrap();
         assert_eq!(*taken.lock().unwrap(), b"a\nb\n");
     }
 }

@@ -67,7 +67,7 @@ where
         self.work().boxed()
     }
 
-    fn flush(&mut self) -> BoxFuture<'_, Result<(), SinkError>> {
+    fn flush<'a>(&'a mut self, _: &'a mut Vec<Refused>) -> BoxFuture<'a, Result<(), SinkError>> {
         self.work().boxed()
     }
 }
@@ -115,7 +115,7 @@ impl<W: AsyncWrite + Unpin + Send> Sink for WriterSink<W> {
         .boxed()
     }
 
-    fn flush(&mut self) -> BoxFuture<'_, Result<(), SinkError>> {
+    fn flush<'a>(&'a mut self, _: &'a mut Vec<Refused>) -> BoxFuture<'a, Result<(), SinkError>> {
         self.write_out().boxed()
     }
 }
@@ -150,7 +150,7 @@ mod tests {
         });
         write(&mut sink, &lines(&["a"])).await.unwrap();
         assert!(matches!(write(&mut sink, &lines(&["b"])).await, Err(SinkError::Later(_))));
-        sink.flush().await.unwrap();
+        sink.flush(&mut Vec::new()).await.unwrap();
         write(&mut sink, &lines(&["c"])).await.unwrap();
         assert_eq!(*seen.lock().unwrap(), [b"a", b"b", b"c"]);
     }
@@ -168,7 +168,7 @@ mod tests {
         let batch = lines(&["a"]);
         assert!(futures::poll!(sink.write(&batch, &mut Vec::new())).is_pending());
         go.send(true).unwrap();
-        sink.flush().await.unwrap();
+        sink.flush(&mut Vec::new()).await.unwrap();
         assert_eq!(*started.lock().unwrap(), 1);
     }
 
@@ -177,9 +177,10 @@ mod tests {
         let (near, mut far) = duplex(4);
         let mut sink = from_writer(near, Format::Lines);
         write(&mut sink, &lines(&["hello", "world"])).await.unwrap();
-        assert!(futures::poll!(sink.flush()).is_pending());
+        assert!(futures::poll!(sink.flush(&mut Vec::new())).is_pending());
         let mut read = vec![0; 12];
-        let (flushed, got) = tokio::join!(sink.flush(), far.read_exact(&mut read));
+        let mut refused = Vec::new();
+        let (flushed, got) = tokio::join!(sink.flush(&mut refused), far.read_exact(&mut read));
         flushed.unwrap();
         got.unwrap();
         assert_eq!(read, b"hello\nworld\n");

@@ -7,6 +7,7 @@ mod folder;
 mod interface;
 mod kills;
 mod plugins;
+mod receivers;
 mod secrets;
 mod signals;
 mod state;

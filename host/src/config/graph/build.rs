@@ -13,6 +13,7 @@ use super::{
 use crate::{
     batch::Limit,
     codec::{Format, Stamp},
+    sink::http::Requests,
 };
 
 /// The format of a source: what it says, or what its kind has by default.
@@ -38,10 +39,21 @@ fn input(source: &pipeline::Source) -> Option<Input> {
 fn output(sink: &pipeline::Sink) -> Option<Output> {
     let kinds = [
         sink.file.clone().map(Output::File),
+        sink.http.clone().map(|http| Output::Http(http, requests(sink))),
         sink.stdout.clone().map(Output::Stdout),
         sink.discard.clone().map(Output::Discard),
     ];
     kinds.into_iter().flatten().next()
+}
+
+fn requests(sink: &pipeline::Sink) -> Requests {
+    let batch = sink.batch.as_ref().map(|batch| batch.value.clone()).unwrap_or_default();
+    let whole = |number: u32| usize::try_from(number).unwrap_or(usize::MAX);
+    Requests {
+        limit: Limit { records: whole(batch.records.value), bytes: batch.bytes.bytes() },
+        linger: batch.linger.0,
+        in_flight: sink.in_flight.as_ref().map_or(1, |in_flight| whole(in_flight.value)),
+    }
 }
 
 fn shared(fields: Option<&BTreeSet<String>>) -> Arc<[Arc<str>]> {
@@ -97,8 +109,13 @@ pub(super) fn build(
     });
     let sinks = pipeline.sinks.iter().map(|(name, sink)| {
         let format = sink.encode.as_ref().map_or(Format::Lines, |encode| encode.value);
-        let asked = sink.guarantee.as_ref().map(|asked| asked.value);
-        Some(Sink { name: name.value.clone(), output: output(sink)?, format, asked })
+        Some(Sink {
+            name: name.value.clone(),
+            output: output(sink)?,
+            format,
+            retry: sink.retry.as_ref().map(|retry| retry.value.clone()).unwrap_or_default(),
+            asked: sink.guarantee.as_ref().map(|asked| asked.value),
+        })
     });
     let (sources, stages, sinks) =
         (sources.collect::<Option<_>>()?, stages.collect::<Option<Vec<_>>>()?, sinks.collect::<Option<_>>()?);

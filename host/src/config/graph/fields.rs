@@ -53,7 +53,23 @@ pub(super) fn want(
             }
         }
         if stage.needs.iter().any(|need| need == "id") {
-            upstream(at, edges, &mut wanted.ids);
+            wanted.ids.extend(upstream(Consumer::Stage(at), edges));
+        }
+    }
+    for (at, (_, sink)) in loaded.pipeline.sinks.iter().enumerate() {
+        let above = upstream(Consumer::Sink(at), edges);
+        // An id is a number in the order of a source, and means the same record again only where that is read again.
+        let is_repeated = |producer: &Producer| match producer {
+            Producer::Source(at) => loaded
+                .pipeline
+                .sources
+                .iter()
+                .nth(*at)
+                .is_some_and(|(_, source)| source.file.is_some() || source.generate.is_some()),
+            Producer::Stage(_) => true,
+        };
+        if sink.http.is_some() && above.iter().all(is_repeated) {
+            wanted.ids.extend(above);
         }
     }
     for ((name, source), format) in loaded.pipeline.sources.iter().zip(formats) {
@@ -110,13 +126,15 @@ fn makers(stage: usize, stages: &[Settled<'_>], edges: &[Edge]) -> BTreeSet<Prod
     makers
 }
 
-fn upstream(stage: usize, edges: &[Edge], all: &mut BTreeSet<Producer>) {
-    let mut todo = vec![stage];
+/// Everybody whose records come to `consumer`.
+fn upstream(consumer: Consumer, edges: &[Edge]) -> BTreeSet<Producer> {
+    let (mut all, mut todo) = (BTreeSet::new(), vec![consumer]);
     while let Some(at) = todo.pop() {
-        for edge in edges.iter().filter(|edge| edge.to == Consumer::Stage(at)) {
+        for edge in edges.iter().filter(|edge| edge.to == at) {
             if let (true, Producer::Stage(from)) = (all.insert(edge.from), edge.from) {
-                todo.push(from);
+                todo.push(Consumer::Stage(from));
             }
         }
     }
+    all
 }

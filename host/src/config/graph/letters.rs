@@ -6,7 +6,11 @@
 use std::path::{Path, PathBuf};
 
 use super::{
-    super::{Loaded, OnError, codes, diagnostic::Flaw, pipeline::DeadLetters},
+    super::{
+        Loaded, OnError, codes,
+        diagnostic::Flaw,
+        pipeline::{DeadLetters, Retry},
+    },
     Consumer, Edge, Graph, Output, Port, Producer, Sink,
 };
 use crate::{
@@ -72,6 +76,12 @@ pub(super) fn collect(mut graph: Graph, terms: &DeadLetters, state: Option<&Path
     let folder = Letters::folder(&graph.name);
     let letters = Letters { state: state.to_owned(), folder, keep: terms.keep, max: terms.max.value };
     let output = Output::DeadLetters(letters);
-    graph.sinks.push(Sink { name: LETTERS.to_owned(), output, format: Format::Raw, asked: None });
+    graph.sinks.push(Sink {
+        name: LETTERS.to_owned(),
+        output,
+        format: Format::Raw,
+        retry: Retry::default(),
+        asked: None,
+    });
     graph
 }

@@ -89,6 +89,7 @@ impl Graph {
         for sink in &self.sinks {
             let kind = match &sink.output {
                 Output::File(config) => format!("file {}", config.path),
+                Output::Http(config, _) => format!("http {}", config.url),
                 Output::Stdout(_) => "stdout".to_owned(),
                 Output::Discard(_) => "discard".to_owned(),
                 Output::DeadLetters(letters) => format!("kept {}, at most {}", letters.keep, letters.max),

@@ -17,11 +17,11 @@ use serde::{
 use super::{
     super::{
         place::{ONE_OR_MANY, SPANNED, Spanned},
-        secret::SECRET,
         tree::{Origin, TREE, Tree, Value},
     },
     misfit::{Error, Wrong, plainly},
 };
+use crate::secret::SECRET;
 
 type Answer<T> = Result<T, Error>;
 

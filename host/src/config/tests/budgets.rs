@@ -73,6 +73,18 @@ fn limits_over_the_budget_are_refused_with_their_summands() {
 }
 
 #[test]
+fn requests_in_hand_are_part_of_the_sum() {
+    let sum = |sink: &str| {
+        let graph = checked(&PIPELINE.replace("stdout: {}", sink), &[]).unwrap();
+        budget::summands(&graph).iter().map(|part| part.bytes).sum::<u64>()
+    };
+    let mib = 1 << 20;
+    // Two requests, each as it is and as it is sent, their answers, and the one that is being filled.
+    let posted = sum("http: { url: \"http://h/\" }, batch: { bytes: 3MiB }, in_flight: 2");
+    assert_eq!(posted - sum("stdout: {}"), 2 * (3 + 3 + 1) * mib + 3 * mib);
+}
+
+#[test]
 fn threads_and_names_of_pipelines_are_checked_together() {
     let graph = checked(PIPELINE, &[]).unwrap();
     assert_eq!(budget::threads(&[&graph, &graph]), 72);

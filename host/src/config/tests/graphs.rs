@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::{
     super::{
         codes,
-        graph::{Consumer, Picture, Port, Producer, render},
+        graph::{Consumer, Output, Picture, Port, Producer, render},
     },
     checked,
 };
@@ -38,7 +38,32 @@ fn a_source_decodes_the_fields_that_stages_behind_filters_ask_for() {
     // `errors` needs `/status`; `per_path` groups by `/path`, and reads what the filter let pass.
     assert_eq!(fields, ["/path", "/status"]);
     assert!(graph.stages.iter().all(|stage| stage.fields.is_empty()));
-    assert!(!graph.sources[0].ids);
+}
+
+#[test]
+fn a_sink_that_posts_has_its_own_requests_and_retries() {
+    let graph = checked(GOOD, ENV).unwrap();
+    let alarms = graph.sinks.iter().find(|sink| sink.name == "alarms").unwrap();
+    let Output::Http(config, requests) = &alarms.output else { panic!("{:?}", alarms.output) };
+    assert_eq!(config.url, "http://127.0.0.1:8080/alarms");
+    assert_eq!(config.token.as_ref().unwrap().expose(), "hunter2");
+    assert_eq!((requests.limit.records, requests.limit.bytes, requests.in_flight), (100, 1 << 20, 4));
+    assert_eq!((requests.linger.as_millis(), alarms.retry.max.0.as_secs()), (1000, 30));
+    let shown = format!("{graph:?}");
+    assert!(shown.contains("alarms") && !shown.contains("hunter2"), "{shown}");
+}
+
+#[test]
+fn ids_are_made_for_a_sink_that_posts_where_its_sources_can_be_read_again() {
+    for (others, expected) in [("", true), (", other: { stdin: {} }", false)] {
+        let from = if others.is_empty() { "s" } else { "[s, other]" };
+        let yaml = format!(
+            "version: 1\nname: p\nsources: {{ in: {{ file: {{ path: a }} }}{others} }}\nstages: {{ s: {{ from: in, map: m }} }}\n\
+             sinks: {{ out: {{ from: {from}, http: {{ url: \"http://h/\" }} }} }}\n"
+        );
+        let graph = checked(&yaml, &[]).unwrap();
+        assert_eq!((graph.sources[0].ids, graph.stages[0].ids), (expected, expected), "{yaml}");
+    }
 }
 
 #[test]

@@ -10,10 +10,10 @@ use zeroize::Zeroizing;
 use super::super::{
     codes,
     diagnostic::Flaw,
-    secret::remember,
     shape::closest,
     tree::{Origin, Tree, Value},
 };
+use crate::secret::remember;
 
 /// The largest secret; keys and tokens stay far below it.
 const MOST_SECRET: u64 = 64 << 10;

@@ -60,7 +60,7 @@ impl Sink for Collect {
             }
             let mut written = self.to.written.lock().unwrap();
             let mine = written.entry(self.name.clone()).or_default();
-            for (at, value) in (0..).zip(batch.values().iter()) {
+            for (at, value) in (0i64..).zip(batch.values().iter()) {
                 let value = String::from_utf8(value.to_vec()).unwrap();
                 match self.refuses {
                     Some(end) if value.ends_with(end) => refused.push(Refused { at, reason: "its end".to_owned() }),
@@ -76,7 +76,7 @@ impl Sink for Collect {
         .boxed()
     }
 
-    fn flush(&mut self) -> BoxFuture<'_, Result<(), SinkError>> {
+    fn flush<'a>(&'a mut self, _: &'a mut Vec<Refused>) -> BoxFuture<'a, Result<(), SinkError>> {
         async move { if self.failing == 0 { Ok(()) } else { self.fail() } }.boxed()
     }
 

@@ -23,7 +23,7 @@ use crate::{
     batch::{Batch, Limit},
     codec::{Format, Stamp},
     config::{
-        Limits, OnError, Secret, Watermark,
+        Limits, OnError, Retry, Secret, Watermark,
         graph::{self, Consumer, Edge, Graph, Input, Output, Port, Producer, Windowing},
     },
     log::Access,
@@ -394,6 +394,7 @@ impl Plan {
                     output: Output::Discard(crate::sink::discard::Config {}),
                     format: Format::Lines,
                     asked: None,
+                    retry: Retry::default(),
                 })
                 .collect(),
             edges,

@@ -89,7 +89,7 @@ impl Choice {
                 Ok(())
             });
             match outcome {
-                Err(reason) => refused.push(Refused { at: at as u32, reason: format!("confinement: {reason}") }),
+                Err(reason) => refused.push(Refused { at: at as i64, reason: format!("confinement: {reason}") }),
                 Ok(()) => {
                     let group = match found.get(&path) {
                         Some(&group) => group,

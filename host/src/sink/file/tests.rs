@@ -42,7 +42,7 @@ async fn records_are_appended_to_what_is_there_once_flushed() {
     let mut sink = sink(&folder, "a/out.log", None);
     assert_eq!(write(&mut sink, &lines(&["one", "two"])).await.unwrap(), []);
     assert_eq!(text(&folder, "a/out.log"), "old\n");
-    sink.flush().await.unwrap();
+    sink.flush(&mut Vec::new()).await.unwrap();
     assert_eq!(text(&folder, "a/out.log"), "old\none\ntwo\n");
 }
 
@@ -62,7 +62,7 @@ async fn a_full_disk_is_waited_out_and_what_was_taken_in_is_kept() {
         open(&Config { path: "/dev/full".into(), rotate: None }, Path::new("/"), "out", Format::Lines).unwrap();
     write(&mut sink, &lines(&["one"])).await.unwrap();
     for _ in 0..3 {
-        let error = sink.flush().await.unwrap_err();
+        let error = sink.flush(&mut Vec::new()).await.unwrap_err();
         assert!(matches!(&error, SinkError::Later(_)), "{error}");
         assert!(error.to_string().contains("/dev/full"), "{error}");
     }
@@ -136,7 +136,7 @@ async fn templates_take_key_pointer_and_time_and_keep_the_order_within_a_file() 
     let batch =
         lines(&values).with_keys(Column::repeat(b"k", 3)).unwrap().with_timestamps(vec![0, 86_400_000, 5]).unwrap();
     assert_eq!(write(&mut sink, &batch).await.unwrap(), []);
-    sink.flush().await.unwrap();
+    sink.flush(&mut Vec::new()).await.unwrap();
     assert_eq!(text(&folder, "by/k/a-1970-01-01.log"), format!("{}\n{}\n", values[0], values[2]));
     assert_eq!(text(&folder, "by/k/b-1970-01-02.log"), format!("{}\n", values[1]));
 }
@@ -147,7 +147,7 @@ async fn fields_that_a_plugin_gave_as_columns_are_taken_before_the_value() {
     let mut sink = sink(&folder, "{/id}.log", None);
     let batch = lines(&["opaque", "bytes"]).with_named("field:/id".into(), ["7", "\"x\""].iter().collect()).unwrap();
     assert_eq!(write(&mut sink, &batch).await.unwrap(), []);
-    sink.flush().await.unwrap();
+    sink.flush(&mut Vec::new()).await.unwrap();
     assert_eq!((text(&folder, "7.log"), text(&folder, "x.log")), ("opaque\n".into(), "bytes\n".into()));
 }
 
@@ -165,7 +165,7 @@ async fn a_record_whose_path_is_refused_leaves_its_neighbours_alone() {
     let refused = write(&mut sink, &batch).await.unwrap();
     assert_eq!(refused.iter().map(|refused| refused.at).collect::<Vec<_>>(), [1, 2, 4, 5, 6]);
     assert!(refused.iter().all(|refused| refused.reason.starts_with("confinement: ")), "{refused:?}");
-    sink.flush().await.unwrap();
+    sink.flush(&mut Vec::new()).await.unwrap();
     assert_eq!(text(&folder, "out/a.log"), "1\n4\n");
     assert_eq!(fs::read_dir(folder.path().join("outside")).unwrap().count(), 0);
 }
@@ -194,7 +194,7 @@ async fn no_more_than_256_files_are_open_and_no_line_is_lost_by_closing_one() {
         assert_eq!(write(&mut sink, &keyed(&items)).await.unwrap(), []);
         assert!(sink.files.back().await.unwrap().outlets.len() <= MOST_OPEN);
     }
-    sink.flush().await.unwrap();
+    sink.flush(&mut Vec::new()).await.unwrap();
     for i in 0..600 {
         assert_eq!(text(&folder, &format!("k{i}.log")), "0\n1\n2\n", "k{i}");
     }
@@ -226,7 +226,7 @@ async fn a_full_file_is_put_aside_between_two_records() {
     let mut sink = sink(&folder, "out.log", rotate);
     write(&mut sink, &lines(&["1234", "5678", "abcd", "longer than a file", "e"])).await.unwrap();
     write(&mut sink, &lines(&["f", "g"])).await.unwrap();
-    sink.flush().await.unwrap();
+    sink.flush(&mut Vec::new()).await.unwrap();
     assert_eq!(text(&folder, "out.log.8"), "1234\n5678\n");
     assert_eq!(text(&folder, "out.log.9"), "abcd\n");
     assert_eq!(text(&folder, "out.log.10"), "longer than a file\n");
@@ -241,7 +241,7 @@ async fn rotation_by_size_holds_for_each_file_of_a_template_and_after_a_restart(
     for round in ["1", "2", "3"] {
         let mut sink = sink(&folder, "d/{key}.log", rotate.clone());
         write(&mut sink, &keyed(&[("a", round), ("b", round), ("a", round)])).await.unwrap();
-        sink.flush().await.unwrap();
+        sink.flush(&mut Vec::new()).await.unwrap();
     }
     assert_eq!(text(&folder, "d/a.log.1"), "1\n1\n");
     assert_eq!(text(&folder, "d/a.log.2"), "2\n2\n");
@@ -256,9 +256,9 @@ async fn an_old_file_is_put_aside_when_the_next_record_comes() {
     let mut sink = sink(&folder, "out.log", rotate);
     for record in ["1", "2"] {
         write(&mut sink, &lines(&[record])).await.unwrap();
-        sink.flush().await.unwrap();
+        sink.flush(&mut Vec::new()).await.unwrap();
     }
-    sink.flush().await.unwrap();
+    sink.flush(&mut Vec::new()).await.unwrap();
     assert_eq!((text(&folder, "out.log.1"), text(&folder, "out.log")), ("1\n".into(), "2\n".into()));
     assert!(!folder.path().join("out.log.2").exists());
 }
@@ -271,7 +271,7 @@ async fn every_csv_file_begins_with_its_header_and_has_it_once() {
         let config = Config { path: "out.csv".into(), rotate: rotate.clone() };
         let mut sink = open(&config, folder.path(), "out", Format::Csv).unwrap();
         assert_eq!(write(&mut sink, &lines(&[r#"{"a":1,"b":2}"#, r#"{"a":3,"b":4}"#])).await.unwrap(), []);
-        sink.flush().await.unwrap();
+        sink.flush(&mut Vec::new()).await.unwrap();
     }
     assert_eq!(text(&folder, "out.csv.1"), "a,b\n1,2\n3,4\n");
     assert_eq!(text(&folder, "out.csv"), "a,b\n1,2\n3,4\n");
@@ -286,7 +286,7 @@ async fn what_the_format_cannot_write_is_refused_in_whichever_file() {
         let batch = keyed(&[("k", "1"), ("k", "{oops\n"), ("k", "2")]);
         let refused = write(&mut sink, &batch).await.unwrap();
         assert_eq!(refused.iter().map(|refused| refused.at).collect::<Vec<_>>(), [1], "{path}");
-        sink.flush().await.unwrap();
+        sink.flush(&mut Vec::new()).await.unwrap();
     }
     assert_eq!((text(&folder, "out.json"), text(&folder, "k.json")), ("1\n2\n".into(), "1\n2\n".into()));
 }
@@ -297,9 +297,9 @@ async fn a_dropped_flush_is_finished_by_the_next() {
     let mut sink = sink(&folder, "out.log", None);
     for i in 0..100 {
         write(&mut sink, &lines(&[&i.to_string()])).await.unwrap();
-        let _ = futures::poll!(sink.flush());
+        let _ = futures::poll!(sink.flush(&mut Vec::new()));
     }
-    sink.flush().await.unwrap();
+    sink.flush(&mut Vec::new()).await.unwrap();
     assert_eq!(text(&folder, "out.log"), (0..100).map(|i| format!("{i}\n")).collect::<String>());
 }
 

@@ -51,7 +51,7 @@ fn shown(access: &Access) -> Vec<String> {
 }
 
 async fn commit(sink: &mut LogSink) -> Value {
-    sink.flush().await.unwrap();
+    sink.flush(&mut Vec::new()).await.unwrap();
     let position = sink.position();
     sink.committed(&position);
     position
@@ -63,10 +63,10 @@ async fn readers_see_what_has_been_committed_and_nothing_more() {
     let (mut sink, access) = opened(terms(&disk), &Value::Null).await;
     sink.begins(Epoch(3));
     write(&mut sink, &records(&["a", "b"])).await.unwrap();
-    sink.flush().await.unwrap();
+    sink.flush(&mut Vec::new()).await.unwrap();
     let position = sink.position();
     write(&mut sink, &records(&["c"])).await.unwrap();
-    sink.flush().await.unwrap();
+    sink.flush(&mut Vec::new()).await.unwrap();
     assert_eq!(shown(&access), Vec::<String>::new(), "nothing is committed");
     sink.committed(&position);
     assert_eq!(shown(&access), ["a", "b"]);
@@ -82,7 +82,7 @@ async fn what_was_written_behind_the_commit_is_taken_back() {
     write(&mut sink, &records(&["a"])).await.unwrap();
     let position = commit(&mut sink).await;
     write(&mut sink, &records(&["b"])).await.unwrap();
-    sink.flush().await.unwrap();
+    sink.flush(&mut Vec::new()).await.unwrap();
     sink.restore(&position).await.unwrap();
     write(&mut sink, &records(&["c"])).await.unwrap();
     let position = commit(&mut sink).await;
@@ -115,11 +115,11 @@ async fn a_full_disk_is_waited_for_and_nothing_is_lost_or_doubled() {
         for value in ["a", "b", "c"] {
             let mut result = write(&mut sink, &records(&[value])).await.map(|_| ());
             if result.is_ok() {
-                result = sink.flush().await;
+                result = sink.flush(&mut Vec::new()).await;
             }
             while let Err(error) = result {
                 assert!(matches!(error, SinkError::Later(_)), "{error}");
-                result = sink.flush().await;
+                result = sink.flush(&mut Vec::new()).await;
             }
             let position = sink.position();
             sink.committed(&position);
@@ -140,7 +140,7 @@ async fn a_failed_sync_is_never_tried_again() {
         let (mut sink, _) = opened(terms(&disk), &Value::Null).await;
         disk.fail(nth, Failure::Eio);
         let written = write(&mut sink, &records(&["a"])).await.map(|_| ());
-        let result = if written.is_ok() { sink.flush().await } else { written };
+        let result = if written.is_ok() { sink.flush(&mut Vec::new()).await } else { written };
         if !disk.fired() {
             assert!(synced);
             return;
@@ -149,7 +149,7 @@ async fn a_failed_sync_is_never_tried_again() {
         assert!(matches!(error, SinkError::Never(_)), "{error}");
         if error.to_string().contains("sync ") {
             synced = true;
-            assert!(matches!(sink.flush().await, Err(SinkError::Never(_))));
+            assert!(matches!(sink.flush(&mut Vec::new()).await, Err(SinkError::Never(_))));
         }
     }
 }
@@ -171,7 +171,7 @@ async fn a_log_at_its_limit_takes_nothing_more_until_what_is_old_has_gone() {
     };
     let told = error.to_string();
     assert!(matches!(error, SinkError::Later(_)) && told.contains("16KiB") && told.contains("make room"), "{told}");
-    assert!(matches!(sink.flush().await, Err(SinkError::Later(_))), "it is still full");
+    assert!(matches!(sink.flush(&mut Vec::new()).await, Err(SinkError::Later(_))), "it is still full");
     assert!((9..16).contains(&taken), "{taken}");
 
     // Whoever keeps nothing for long makes room by itself.
@@ -216,7 +216,7 @@ async fn after_a_fall_at_any_operation_the_log_holds_what_was_committed() {
                 position = sink.position();
                 for value in ["a", "b", "c"] {
                     let written = write(&mut sink, &records(&[value, value])).await.is_ok();
-                    if !written || sink.flush().await.is_err() {
+                    if !written || sink.flush(&mut Vec::new()).await.is_err() {
                         break;
                     }
                     position = sink.position();
@@ -242,7 +242,7 @@ async fn a_flipped_bit_is_refused_with_its_place_and_a_torn_tail_is_cut() {
     write(&mut sink, &records(&["a", "b"])).await.unwrap();
     let position = commit(&mut sink).await;
     write(&mut sink, &records(&["torn"])).await.unwrap();
-    sink.flush().await.unwrap();
+    sink.flush(&mut Vec::new()).await.unwrap();
     drop(sink);
     let file = disk.list(Path::new(FOLDER)).unwrap().remove(0);
     let whole = disk.content(&file).unwrap();
