@@ -268,7 +268,10 @@ pub fn check(loaded: &Loaded, facts: &dyn Facts, state: Option<&Path>) -> Result
     letters::need_state(loaded, state, &mut flaws);
     let on_error = letters::default_of(state);
     let graph = build::build(loaded, &stages, &order, edges, &wanted, on_error);
-    let graph = graph.map(|graph| letters::collect(graph, &loaded.pipeline.dead_letters, state));
+    let graph = graph.map(|graph| match state {
+        Some(state) => graph.with_letters(&loaded.pipeline.dead_letters, state),
+        None => graph,
+    });
     let told: Vec<_> = loaded.faults.iter().filter_map(|fault| fault.labels.first()).collect();
     // A place with a fault of its own may lead to others; one is enough to know where to look.
     flaws.retain(|flaw| {

@@ -140,7 +140,6 @@ const LATER: &[&str] = &[
     "reload",
     "retry",
     "guarantee",
-    "dead_letters",
     "when_full",
     "session",
     "sliding",

@@ -5,6 +5,7 @@ mod clocks;
 mod drains;
 mod durable;
 mod guests;
+mod letters;
 mod order;
 mod parts;
 mod restarts;
