@@ -191,7 +191,7 @@ impl Filter {
         Query {
             stage: self.stage.clone(),
             kind: self.kind.map(kind),
-            since: self.since.map(|since| ago(since)),
+            since: self.since.map(ago),
             text: self.text.clone(),
             from: None,
         }

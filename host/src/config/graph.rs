@@ -285,7 +285,10 @@ pub fn check(loaded: &Loaded, facts: &dyn Facts, state: Option<&Path>) -> Result
     if let Some(graph) = &graph {
         guarantee::check(loaded, graph, state.is_some(), &mut flaws);
     }
-    let graph = graph.map(|graph| letters::collect(graph, &loaded.pipeline.dead_letters, state));
+    let graph = graph.map(|graph| match state {
+        Some(state) => graph.with_letters(&loaded.pipeline.dead_letters, state),
+        None => graph,
+    });
     let told: Vec<_> = loaded.faults.iter().filter_map(|fault| fault.labels.first()).collect();
     // A place with a fault of its own may lead to others; one is enough to know where to look.
     flaws.retain(|flaw| {

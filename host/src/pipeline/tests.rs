@@ -6,6 +6,7 @@ mod collect;
 mod drains;
 mod durable;
 mod guests;
+mod letters;
 mod order;
 mod parts;
 mod restarts;

@@ -35,7 +35,7 @@ fn exit_codes_say_who_has_to_act() {
         (&["run", "late.yaml"], 3, "/proc/nowhere"),
         (&["status"], 3, "reach a host"),
         (&["run", "panics.yaml"], 4, "no status in record"),
-        (&["run", "refuses.yaml"], 4, "`on_error` is `stop`"),
+        (&["run", "refuses.yaml", "--state", "none"], 4, "`on_error` is `stop`"),
     ] {
         let _: Said = folder.run(args).exits(code).complains(said);
     }
@@ -182,6 +182,11 @@ const LEAVES: &[(&str, &[&str], i32)] = &[
     ("plugin inspect", &["std/where"], 0),
     ("plugin call", &["std/where", "--config", "{\"where\":\"status > 300\"}"], 0),
     ("plugin bench", &["std/where", "--config", "{\"where\":\"status > 300\"}", "--for", "1ms"], 0),
+    ("dlq ls", &[], 0),
+    ("dlq show", &["good", "0"], 1),
+    ("dlq stats", &[], 0),
+    ("dlq export", &[], 0),
+    ("dlq purge", &["good", "--yes"], 0),
     ("doctor", &[], 0),
     ("explain", &["tg203"], 0),
     ("completions", &["bash"], 0),
@@ -226,8 +231,11 @@ fn no_verb_is_missing_from_the_walk() {
         let names = first.filter_map(|line| line.split_whitespace().next().map(str::to_owned));
         names.filter(|name| name != "help").collect()
     };
-    let mut all: Vec<String> = verbs(&["--help"]).into_iter().filter(|verb| verb != "plugin").collect();
-    all.extend(verbs(&["plugin", "--help"]).into_iter().map(|verb| format!("plugin {verb}")));
+    let groups = ["dlq", "plugin"];
+    let mut all: Vec<String> = verbs(&["--help"]).into_iter().filter(|verb| !groups.contains(&&**verb)).collect();
+    for group in groups {
+        all.extend(verbs(&[group, "--help"]).into_iter().map(|verb| format!("{group} {verb}")));
+    }
     let mut walked: Vec<&str> = LEAVES.iter().map(|(verb, _, _)| *verb).collect();
     all.sort_unstable();
     walked.sort_unstable();
@@ -245,7 +253,7 @@ fn arguments_that_make_no_sense_are_an_object_too_where_one_is_asked_for() {
 fn graphs_are_drawn_in_three_ways() {
     let folder = with_input();
     for (format, part) in
-        [("ascii", "in   file input.ndjson"), ("dot", "digraph \"good\""), ("mermaid", "flowchart LR")]
+        [("ascii", "in            file input.ndjson"), ("dot", "digraph \"good\""), ("mermaid", "flowchart LR")]
     {
         let said = folder.run(&["graph", "good.yaml", "--format", format]).exits(0);
         assert!(said.out.contains(part), "{}", said.out);

@@ -6,6 +6,7 @@ mod clients;
 mod folder;
 mod interface;
 mod kills;
+mod letters;
 mod plugins;
 mod receivers;
 mod secrets;

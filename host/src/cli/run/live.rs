@@ -8,7 +8,10 @@ use std::{
 };
 
 use super::super::{figure, screen};
-use crate::pipeline::{Board, Phase, Status, board::PartStatus};
+use crate::{
+    config::graph::LETTERS,
+    pipeline::{Board, Phase, Status, board::PartStatus},
+};
 
 /// Over which stretch rates are measured, and how often a line is said where it does not stay in place.
 const STRETCH: Duration = Duration::from_secs(1);
@@ -93,7 +96,9 @@ impl Live {
             let rate = self.rates.get(&(status.pipeline.clone(), part.name.clone())).copied().unwrap_or_default();
             format!("{} {}", part.name, figure::rate((rate * 1e3) as u64, 1e3))
         };
-        let parts = |parts: &[PartStatus]| parts.iter().map(part).collect::<Vec<_>>().join(", ");
+        // The sink of dead letters is there everywhere, and worth the room once something came.
+        let is_shown = |part: &&PartStatus| part.name != LETTERS || part.reading.tally.received > 0;
+        let parts = |parts: &[PartStatus]| parts.iter().filter(is_shown).map(part).collect::<Vec<_>>().join(", ");
         let waiting: usize = status.edges.iter().map(|edge| edge.waiting.records).sum();
         let flow: Vec<String> = [&status.sources, &status.stages, &status.sinks]
             .into_iter()

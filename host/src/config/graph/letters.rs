@@ -61,27 +61,22 @@ pub(super) fn need_state(loaded: &Loaded, state: Option<&Path>, flaws: &mut Vec<
     }
 }
 
-/// The graph with its sink of dead letters, if anything is kept.
-pub(super) fn collect(mut graph: Graph, terms: &DeadLetters, state: Option<&Path>) -> Graph {
-    let Some(state) = state else { return graph };
-    let sources = (0..graph.sources.len()).map(Producer::Source);
-    let kept = |at: &usize| graph.stages.get(*at).is_some_and(|stage| stage.on_error == OnError::DeadLetter);
-    let stages = (0..graph.stages.len()).filter(kept).map(Producer::Stage);
-    let sinks = (0..graph.sinks.len()).map(Producer::Sink);
-    let is_unread = |from: &Producer| !graph.out_of(*from).any(|edge| edge.port == Port::Refused);
-    let senders: Vec<Producer> = sources.chain(stages).chain(sinks).filter(is_unread).collect();
-    let to = Consumer::Sink(graph.sinks.len());
-    let edge = |(input, from)| Edge { from, port: Port::Refused, to, input, capacity: CAPACITY };
-    graph.edges.extend(senders.into_iter().enumerate().map(edge));
-    let folder = Letters::folder(&graph.name);
-    let letters = Letters { state: state.to_owned(), folder, keep: terms.keep, max: terms.max.value };
-    let output = Output::DeadLetters(letters);
-    graph.sinks.push(Sink {
-        name: LETTERS.to_owned(),
-        output,
-        format: Format::Raw,
-        retry: Retry::default(),
-        asked: None,
-    });
-    graph
+impl Graph {
+    /// The same graph with a sink for what nobody else reads of what its parts refuse, kept below `state`.
+    pub fn with_letters(mut self, terms: &DeadLetters, state: &Path) -> Self {
+        let sources = (0..self.sources.len()).map(Producer::Source);
+        let kept = |at: &usize| self.stages.get(*at).is_some_and(|stage| stage.on_error == OnError::DeadLetter);
+        let stages = (0..self.stages.len()).filter(kept).map(Producer::Stage);
+        let sinks = (0..self.sinks.len()).map(Producer::Sink);
+        let is_unread = |from: &Producer| !self.out_of(*from).any(|edge| edge.port == Port::Refused);
+        let senders: Vec<Producer> = sources.chain(stages).chain(sinks).filter(is_unread).collect();
+        let to = Consumer::Sink(self.sinks.len());
+        let edge = |(input, from)| Edge { from, port: Port::Refused, to, input, capacity: CAPACITY };
+        self.edges.extend(senders.into_iter().enumerate().map(edge));
+        let folder = Letters::folder(&self.name);
+        let letters = Letters { state: state.to_owned(), folder, keep: terms.keep, max: terms.max.value };
+        let (name, output) = (LETTERS.to_owned(), Output::DeadLetters(letters));
+        self.sinks.push(Sink { name, output, format: Format::Raw, retry: Retry::default(), asked: None });
+        self
+    }
 }

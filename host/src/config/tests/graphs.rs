@@ -1,13 +1,15 @@
 //! Graphs: what a good file comes to, and that random ones are told exactly their faults.
 
+use std::path::Path;
+
 use proptest::prelude::*;
 
 use super::{
     super::{
-        codes,
-        graph::{Consumer, Output, Picture, Port, Producer, render},
+        OnError, codes,
+        graph::{Consumer, Output, Picture, Port, Producer, check, render},
     },
-    checked,
+    checked, facts, loaded,
 };
 
 const GOOD: &str = include_str!("../../../tests/config/good.yaml");
@@ -80,6 +82,38 @@ sinks: { out: { from: [second, other], discard: {} } }
     let graph = checked(yaml, &[]).unwrap();
     assert_eq!((graph.sources[0].ids, graph.sources[1].ids), (true, false));
     assert_eq!((graph.stages[0].ids, graph.stages[1].ids), (true, false));
+}
+
+#[test]
+fn what_nobody_reads_of_what_is_refused_goes_to_the_dead_letters_where_state_is_kept() {
+    let yaml = "
+version: 1
+name: p
+sources: { in: { stdin: {} }, other: { stdin: {} } }
+stages:
+  kept: { from: in, filter: f }
+  read: { from: kept, filter: f, on_error: dead_letter }
+  dropped: { from: [read, kept.rest], filter: f, on_error: drop }
+sinks:
+  out: { from: [dropped, other], discard: {} }
+  aside: { from: [read.refused, other.refused], stdout: {} }
+";
+    let loaded = loaded(yaml, &[]).unwrap();
+    let graph = &check(&loaded, &facts(&loaded), Some(Path::new("state"))).unwrap();
+    assert_eq!(graph.sinks[2].name, "dead_letters");
+    let senders: Vec<_> = graph.into(Consumer::Sink(2)).map(|edge| (graph.producer(edge.from), edge.port)).collect();
+    assert_eq!(senders, ["in", "kept", "out", "aside"].map(|sender| (sender, Port::Refused)));
+    let on_error: Vec<_> = graph.stages.iter().map(|stage| stage.on_error).collect();
+    assert_eq!(on_error, [OnError::DeadLetter, OnError::DeadLetter, OnError::Drop]);
+    let ascii = render(graph, Picture::Ascii);
+    assert!(ascii.contains("dead_letters  kept 7d, at most 1GiB\n") && ascii.contains("  .refused ─▶ dead_letters\n"));
+
+    let faults = check(&loaded, &facts(&loaded), None).unwrap_err();
+    assert_eq!(faults.iter().map(|fault| fault.code).collect::<Vec<_>>(), [codes::NO_STATE]);
+    assert!(faults[0].message.contains("`read`"), "{}", faults[0].message);
+    let without = checked(&yaml.replace(", on_error: dead_letter", ""), &[]).unwrap();
+    assert_eq!((without.sinks.len(), without.stages[0].on_error), (2, OnError::Stop));
+    assert_eq!(codes_of(&yaml.replace("aside", "dead_letters")), [codes::NO_STATE, codes::TAKEN_NAME]);
 }
 
 #[test]

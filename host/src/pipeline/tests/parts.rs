@@ -335,7 +335,7 @@ impl Plan {
         Durable::new(store.clone(), graph, signatures)
     }
 
-    fn parts_into(&self, collected: &Collected) -> Parts {
+    pub(super) fn parts_into(&self, collected: &Collected) -> Parts {
         let stages = self.stages.iter().map(|(name, kind, _, workers)| graph::Stage {
             name: name.clone(),
             kind: *kind,

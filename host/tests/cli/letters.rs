@@ -1,0 +1,167 @@
+//! Dead letters as people meet them: through kills of the host, read while it runs and when it does not, given up.
+
+use std::{
+    io::Write as _,
+    time::{Duration, Instant},
+};
+
+use rustix::process::Signal;
+use serde_json::Value;
+
+use crate::folder::{Folder, Started, through};
+
+/// A pipeline whose source, stage and sink refuse records.
+const PIPELINE: &str = "version: 1
+name: refusing
+epoch: 100ms
+sources:
+  in: { file: { path: input.ndjson }, decode: json, key: /client, rate: 20000/s }
+stages:
+  served: { from: in, filter: std/where, config: { where: status < 500 } }
+sinks:
+  out: { from: served, file: { path: 'out/{key}.ndjson' }, encode: json }
+";
+
+const RECORDS: u64 = 16_000;
+
+/// The record with this number, and who refuses it.
+fn record(n: u64) -> (String, Option<&'static str>) {
+    match n % 50 {
+        7 => (format!("{{\"client\":\"a\",\"status\":\"x\",\"n\":{n}}}"), Some("served")),
+        13 => (format!("broken {n}"), Some("in")),
+        21 => (format!("{{\"client\":\"..\",\"status\":1,\"n\":{n}}}"), Some("out")),
+        _ => (format!("{{\"client\":\"c{}\",\"status\":1,\"n\":{n}}}", n % 3), None),
+    }
+}
+
+fn letters(folder: &Folder, args: &[&str]) -> Vec<Value> {
+    let args: Vec<&str> = ["dlq", "export"].iter().chain(args).chain(&["--json"]).copied().collect();
+    folder.run(&args).exits(0).json()["result"]["letters"].as_array().unwrap().clone()
+}
+
+fn kill_after(mut host: Started, wait: Duration) {
+    let until = Instant::now() + wait;
+    while Instant::now() < until {
+        std::thread::yield_now();
+    }
+    host.signal(Signal::KILL);
+    host.status();
+}
+
+#[test]
+fn a_host_killed_again_and_again_keeps_each_refused_record_once() {
+    let folder = Folder::new();
+    folder.write("p.yaml", PIPELINE);
+    folder.write("input.ndjson", (0..RECORDS).map(|n| record(n).0 + "\n").collect::<String>());
+    let mut kept_at_a_kill = 0;
+    for kill in 1..=4 {
+        let mut host = folder.start(&["run", "p.yaml"]);
+        host.until_running();
+        kill_after(host, Duration::from_millis(70 * kill));
+        kept_at_a_kill += letters(&folder, &[]).len();
+    }
+    folder.run(&["run", "p.yaml"]).exits(0).complains("ledger balanced").complains("960 dead letters");
+    assert!(kept_at_a_kill > 0, "no kill came when a letter was kept: this has tested nothing");
+    for by in ["in", "served", "out"] {
+        let found: Vec<String> = letters(&folder, &["refusing", "--stage", by])
+            .iter()
+            .map(|letter| letter["value"].as_str().unwrap().to_owned())
+            .collect();
+        let expected = (0..RECORDS).map(record).filter(|(_, refused_by)| *refused_by == Some(by));
+        assert_eq!(found, expected.map(|(value, _)| value).collect::<Vec<_>>(), "{by}");
+    }
+    let not_decoded = letters(&folder, &["--kind", "decode", "--text", "broken 13"]);
+    assert!(not_decoded[0]["place"].as_str().unwrap().contains("input.ndjson:14"), "{}", not_decoded[0]);
+    let by_plugin = &letters(&folder, &["--stage", "served", "--limit", "1"])[0];
+    assert_eq!(by_plugin["key"], "a");
+    assert_eq!(by_plugin["plugin"]["digest"].as_str().map(str::len), Some(64));
+}
+
+/// A folder where a host has kept letters of five records, and has ended.
+fn five_letters() -> Folder {
+    let folder = Folder::new();
+    folder.write("p.yaml", through("filter", "std/where", "{ where: 'status > 1' }"));
+    folder.write("input.ndjson", "a\nb\nc\nd\n\u{1b}[31me\n");
+    folder.run(&["run", "p.yaml"]).exits(0).complains("5 dead letters");
+    folder
+}
+
+#[test]
+fn letters_are_listed_shown_counted_and_given_up() {
+    let folder = five_letters();
+    let listed = folder.run(&["dlq", "ls", "--limit", "2"]).exits(0);
+    assert!(listed.out.contains("through") && listed.out.contains("work") && listed.out.contains("the newest 2 of 5"));
+    assert!(!listed.out.contains('\u{1b}'), "a letter paints the terminal: {:?}", listed.out);
+    let shown = folder.run(&["dlq", "show", "through", "2"]).exits(0);
+    assert!(shown.out.contains("\"value\": \"c\""), "{}", shown.out);
+    folder.run(&["dlq", "show", "through", "5"]).exits(1).complains("dlq ls through");
+    let stats = folder.run(&["dlq", "stats", "--json"]).exits(0).json();
+    assert_eq!(stats["result"]["groups"][0]["letters"], 5);
+    assert_eq!(letters(&folder, &["--since", "1h", "--limit", "3"]).len(), 3);
+
+    folder.run(&["dlq", "purge", "through"]).exits(2).complains("--yes");
+    assert_eq!(letters(&folder, &[]).len(), 5);
+    folder.run(&["dlq", "purge", "through", "--before", "2", "--yes"]).exits(0);
+    let left: Vec<u64> = letters(&folder, &[]).iter().map(|letter| letter["offset"].as_u64().unwrap()).collect();
+    assert_eq!(left, [2, 3, 4]);
+    folder.run(&["dlq", "purge", "through", "--before", "1h", "--yes"]).exits(0);
+    assert_eq!(letters(&folder, &[]).len(), 3, "none is that old");
+    folder.run(&["dlq", "purge", "through", "--yes"]).exits(0);
+    assert_eq!(letters(&folder, &[]), Vec::<Value>::new());
+    folder.run(&["run", "p.yaml", "--reset-state", "all"]).exits(0).complains("5 dead letters");
+    folder.run(&["run", "p.yaml", "--reset-state", "all"]).exits(0).complains("5 dead letters");
+}
+
+#[test]
+fn a_running_host_shows_its_letters_and_lets_nobody_purge_them() {
+    let folder = Folder::new();
+    let pipeline = through("filter", "std/where", "{ where: 'status > 1' }");
+    folder.write("p.yaml", pipeline.replace("path: input.ndjson", "path: input.ndjson, follow: true"));
+    folder.write("input.ndjson", "a\nb\n");
+    let mut host = folder.start(&["run", "p.yaml"]);
+    host.until_running();
+    let until = Instant::now() + crate::folder::PATIENCE;
+    while letters(&folder, &[]).len() < 2 {
+        assert!(Instant::now() < until, "the letters never come");
+    }
+    let status = folder.run(&["status"]).exits(0);
+    assert!(status.out.contains("2 dead letters") && status.out.contains("dead_letters"), "{}", status.out);
+    let mut input = std::fs::OpenOptions::new().append(true).open(folder.path("input.ndjson")).unwrap();
+    input.write_all(b"c\n").unwrap();
+    while letters(&folder, &["through", "--stage", "work"]).len() < 3 {
+        assert!(Instant::now() < until, "the third letter never comes");
+    }
+    folder.run(&["dlq", "purge", "through", "--yes"]).exits(3).complains("tidegate drain");
+    host.signal(Signal::TERM);
+    host.end().exits(0).complains("3 dead letters");
+}
+
+/// Row 17, of letters.
+#[test]
+fn a_flipped_bit_in_the_letters_refuses_to_start_and_names_the_place() {
+    let folder = five_letters();
+    let file =
+        std::fs::read_dir(folder.path(".tidegate/logs/letters/through")).unwrap().next().unwrap().unwrap().path();
+    let mut bytes = std::fs::read(&file).unwrap();
+    bytes[80] ^= 1;
+    std::fs::write(&file, bytes).unwrap();
+    let name = file.file_name().unwrap().to_str().unwrap();
+    folder.run(&["dlq", "ls"]).exits(1).complains(name).complains("at byte 72");
+    std::fs::write(folder.path("input.ndjson"), "a\nb\nc\nd\ne\nf\n").unwrap();
+    let follows = folder.read("p.yaml").replace("path: input.ndjson", "path: input.ndjson, follow: true");
+    folder.write("p.yaml", follows);
+    let anew = ["run", "p.yaml", "--reset-state", "in"];
+    folder.run(&anew).exits(1).complains(name).complains("at byte 72");
+}
+
+#[test]
+fn without_state_a_refused_record_stops_and_letters_cannot_be_asked_for() {
+    let folder = Folder::new();
+    folder.write("p.yaml", through("filter", "std/where", "{ where: 'status > 1' }"));
+    folder.write("input.ndjson", "a\n");
+    folder.run(&["run", "p.yaml", "--state", "none"]).exits(4).complains("`on_error` is `stop`");
+    let pipeline = folder.read("p.yaml").replace("config:", "on_error: dead_letter, config:");
+    folder.write("p.yaml", pipeline);
+    folder.run(&["check", "p.yaml", "--state", "none"]).exits(2).complains("TG212").complains("`work`");
+    folder.run(&["check", "p.yaml"]).exits(0);
+}
