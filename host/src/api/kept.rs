@@ -14,8 +14,14 @@ use axum::{
 };
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
+use futures::{StreamExt as _, stream};
 use serde::{Deserialize, Serialize};
-use tokio::{sync::mpsc, task::spawn_blocking, time::timeout};
+use serde_json::Value;
+use tokio::{
+    sync::mpsc,
+    task::{JoinError, spawn_blocking},
+    time::timeout,
+};
 
 use super::{Hosted, Service};
 use crate::{
@@ -70,20 +76,39 @@ pub struct Committed {
     pub seconds: f64,
 }
 
-fn refused(code: StatusCode, error: impl Into<String>) -> Response {
-    (code, Json(Refusal { error: error.into() })).into_response()
+/// A question that gets no answer.
+#[derive(Debug)]
+pub(super) struct Refused {
+    code: StatusCode,
+    error: String,
 }
 
-fn unkept(error: &Unkept) -> Response {
-    let code = match error {
-        Unkept::Unknown { .. } | Unkept::Ambiguous { .. } => StatusCode::NOT_FOUND,
-        Unkept::Unfit(_) => StatusCode::INTERNAL_SERVER_ERROR,
-    };
-    refused(code, error.to_string())
+impl IntoResponse for Refused {
+    fn into_response(self) -> Response {
+        (self.code, Json(Refusal { error: self.error })).into_response()
+    }
+}
+
+impl From<Unkept> for Refused {
+    fn from(error: Unkept) -> Self {
+        let code = match error {
+            Unkept::Unknown { .. } | Unkept::Ambiguous { .. } => StatusCode::NOT_FOUND,
+            Unkept::Unfit(_) => StatusCode::INTERNAL_SERVER_ERROR,
+        };
+        refused(code, error.to_string())
+    }
+}
+
+fn refused(code: StatusCode, error: impl Into<String>) -> Refused {
+    Refused { code, error: error.into() }
+}
+
+fn unread(panic: &JoinError) -> Refused {
+    refused(StatusCode::INTERNAL_SERVER_ERROR, format!("read the store: {panic}"))
 }
 
 /// The store of the host, if it has one.
-fn store(service: &Service) -> Result<Arc<Store>, Response> {
+fn store(service: &Service) -> Result<Arc<Store>, Refused> {
     service.store.clone().ok_or_else(|| refused(StatusCode::CONFLICT, "look into the state: the host keeps none"))
 }
 
@@ -91,13 +116,9 @@ fn store(service: &Service) -> Result<Arc<Store>, Response> {
 async fn read<T: Send + 'static>(
     service: &Service,
     act: impl FnOnce(&Store) -> Result<T, Unkept> + Send + 'static,
-) -> Result<T, Response> {
+) -> Result<T, Refused> {
     let store = store(service)?;
-    match spawn_blocking(move || act(&store)).await {
-        Ok(Ok(done)) => Ok(done),
-        Ok(Err(error)) => Err(unkept(&error)),
-        Err(panic) => Err(refused(StatusCode::INTERNAL_SERVER_ERROR, format!("read the store: {panic}"))),
-    }
+    Ok(spawn_blocking(move || act(&store)).await.map_err(|panic| unread(&panic))??)
 }
 
 /// Which pipeline, of those that run or are kept.
@@ -107,31 +128,35 @@ pub(super) struct Which {
 }
 
 /// The pipelines that are meant.
-fn hosted<'s>(service: &'s Service, named: Option<&str>) -> Result<Vec<&'s Arc<Hosted>>, Response> {
+fn hosted<'s>(service: &'s Service, named: Option<&str>) -> Result<Vec<&'s Arc<Hosted>>, Refused> {
     let all = service.pipelines.iter();
     let meant: Vec<_> = all.filter(|one| named.is_none_or(|name| one.board.graph().name == name)).collect();
     if meant.is_empty() {
-        return Err(refused(
-            StatusCode::NOT_FOUND,
-            format!("find the pipeline `{}`: the host runs none of that name", named.unwrap_or_default()),
-        ));
+        let named = named.unwrap_or_default();
+        let error = format!("find the pipeline `{named}`: the host runs none of that name");
+        return Err(refused(StatusCode::NOT_FOUND, error));
     }
     Ok(meant)
 }
 
 /// The ledgers as of the last commits.
-pub(super) async fn audit(State(service): State<Arc<Service>>, Query(which): Query<Which>) -> Response {
-    let audited = |one: &Arc<Hosted>| Audited { pipeline: one.board.graph().name.clone(), ledger: one.board.account() };
-    match hosted(&service, which.pipeline.as_deref()) {
-        Ok(meant) => Json(meant.into_iter().map(audited).collect::<Vec<_>>()).into_response(),
-        Err(refusal) => refusal,
-    }
+pub(super) async fn audit(
+    State(service): State<Arc<Service>>,
+    Query(which): Query<Which>,
+) -> Result<Json<Vec<Audited>>, Refused> {
+    let audited = |one: &Arc<Hosted>| {
+        let pipeline = one.board.graph().name.clone();
+        Audited { pipeline, ledger: one.board.account() }
+    };
+    Ok(Json(hosted(&service, which.pipeline.as_deref())?.into_iter().map(audited).collect()))
 }
 
 /// The epochs that the store remembers.
-pub(super) async fn epochs(State(service): State<Arc<Service>>, Query(which): Query<Which>) -> Response {
-    let all = read(&service, move |store| past(store, which.pipeline.as_deref())).await;
-    all.map_or_else(|refusal| refusal, |all| Json(all).into_response())
+pub(super) async fn epochs(
+    State(service): State<Arc<Service>>,
+    Query(which): Query<Which>,
+) -> Result<Json<Vec<Epochs>>, Refused> {
+    Ok(Json(read(&service, move |store| past(store, which.pipeline.as_deref())).await?))
 }
 
 /// The epochs of the pipeline that is `named`, or of all.
@@ -153,19 +178,19 @@ pub(super) struct EpochTerms {
 }
 
 /// Asks for an epoch, and answers when one that began afterwards has committed.
-pub(super) async fn epoch(State(service): State<Arc<Service>>, Query(terms): Query<EpochTerms>) -> Response {
-    let meant = match hosted(&service, terms.pipeline.as_deref()) {
-        Ok(meant) => meant,
-        Err(refusal) => return refusal,
-    };
+pub(super) async fn epoch(
+    State(service): State<Arc<Service>>,
+    Query(terms): Query<EpochTerms>,
+) -> Result<Json<Committed>, Refused> {
+    let meant = hosted(&service, terms.pipeline.as_deref())?;
     let [one] = meant.as_slice() else {
-        return refused(StatusCode::NOT_FOUND, "tell which pipeline is meant: the host runs several");
+        return Err(refused(StatusCode::NOT_FOUND, "tell which pipeline is meant: the host runs several"));
     };
-    one.epoch(terms.deadline.0).await.map_or_else(|refusal| refusal, |committed| Json(committed).into_response())
+    Ok(Json(one.epoch(terms.deadline.0).await?))
 }
 
 impl Hosted {
-    async fn epoch(&self, deadline: Duration) -> Result<Committed, Response> {
+    async fn epoch(&self, deadline: Duration) -> Result<Committed, Refused> {
         let pipeline = self.board.graph().name.clone();
         let (mut pulse, wanted) = self.board.pulse();
         let over = || refused(StatusCode::CONFLICT, format!("commit an epoch of `{pipeline}`: it has ended"));
@@ -216,34 +241,26 @@ pub fn query(asked: &Asked) -> Vec<(&'static str, String)> {
 }
 
 /// Groups, a line each, in parts as they are read.
-pub(super) async fn groups(State(service): State<Arc<Service>>, Query(query): Query<GroupQuery>) -> Response {
-    let store = match store(&service) {
-        Ok(store) => store,
-        Err(refusal) => return refusal,
-    };
-    let key = match query.key.map(|text| STANDARD.decode(text)).transpose() {
-        Ok(key) => key,
-        Err(error) => return refused(StatusCode::BAD_REQUEST, format!("read the key: {error}")),
-    };
-    let GroupQuery { pipeline, stage, window, limit, .. } = query;
+pub(super) async fn groups(
+    State(service): State<Arc<Service>>,
+    Query(query): Query<GroupQuery>,
+) -> Result<impl IntoResponse, Refused> {
+    let store = store(&service)?;
+    let GroupQuery { pipeline, stage, key, window, limit } = query;
+    let key = key.map(|text| STANDARD.decode(text)).transpose();
+    let key = key.map_err(|error| refused(StatusCode::BAD_REQUEST, format!("read the key: {error}")))?;
     let asked = Asked { pipeline, stage, key, window, limit };
     let (sender, mut parts) = mpsc::channel(PARTS);
     // It ends when it has been read, or when nobody takes the parts any more.
     let reading = spawn_blocking(move || hand_over(&store, &asked, &sender));
     // What is wrong with the question is known before the first part.
-    match parts.recv().await {
-        Some(first) => {
-            let rest = futures::stream::unfold(parts, |mut parts| async { Some((parts.recv().await?, parts)) });
-            let all = futures::StreamExt::chain(futures::stream::iter([first]), rest);
-            let body = Body::from_stream(futures::StreamExt::map(all, Ok::<Bytes, Infallible>));
-            ([(CONTENT_TYPE, "application/x-ndjson")], body).into_response()
-        }
-        None => match reading.await {
-            Ok(Err(error)) => unkept(&error),
-            Ok(Ok(())) => refused(StatusCode::INTERNAL_SERVER_ERROR, "read the store: it said nothing"),
-            Err(panic) => refused(StatusCode::INTERNAL_SERVER_ERROR, format!("read the store: {panic}")),
-        },
-    }
+    let Some(first) = parts.recv().await else {
+        reading.await.map_err(|panic| unread(&panic))??;
+        return Err(refused(StatusCode::INTERNAL_SERVER_ERROR, "read the store: it said nothing"));
+    };
+    let rest = stream::unfold(parts, |mut parts| async { Some((parts.recv().await?, parts)) });
+    let body = Body::from_stream(stream::iter([first]).chain(rest).map(Ok::<Bytes, Infallible>));
+    Ok(([(CONTENT_TYPE, "application/x-ndjson")], body))
 }
 
 fn hand_over(store: &Store, asked: &Asked, to: &mpsc::Sender<Bytes>) -> Result<(), Unkept> {
@@ -281,9 +298,10 @@ pub(super) struct BackupTerms {
 }
 
 /// Copies the store into a new file of the host's machine, while commits go on.
-pub(super) async fn backup(State(service): State<Arc<Service>>, Query(terms): Query<BackupTerms>) -> Response {
-    match read(&service, move |store| Ok(store.backup(&terms.to)?)).await {
-        Ok(()) => Json(serde_json::json!({})).into_response(),
-        Err(refusal) => refusal,
-    }
+pub(super) async fn backup(
+    State(service): State<Arc<Service>>,
+    Query(terms): Query<BackupTerms>,
+) -> Result<Json<Value>, Refused> {
+    read(&service, move |store| Ok(store.backup(&terms.to)?)).await?;
+    Ok(Json(Value::Null))
 }

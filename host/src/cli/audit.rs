@@ -5,7 +5,7 @@ use hyper::Method;
 
 use super::{
     Answer, Exit, Outcome, account,
-    epoch::which,
+    epoch::{NOTHING, which},
     figure,
     state::{Kept, Way, unkept},
 };
@@ -35,7 +35,7 @@ impl Audit {
             Way::Store(store) => audited(&store, self.pipeline.as_deref()).map_err(unkept)?,
             Way::Host(ask) => ask.ask(Method::GET, &client::with_query("/api/v1/audit", &which(self.pipeline)))?,
         };
-        let text: String = all.iter().map(shown).collect();
+        let text = if all.is_empty() { NOTHING.to_owned() } else { all.iter().map(shown).collect() };
         let off = all.iter().filter(|one| !one.ledger.balanced).count();
         let trouble = all.iter().find_map(|one| account::unbalanced(&one.ledger));
         let pipelines = figure::several(all.len(), "pipeline");

@@ -74,6 +74,9 @@ pub(super) struct Ls {
     kept: Kept,
 }
 
+/// What is said of a state without a pipeline.
+pub(super) const NOTHING: &str = "nothing has been committed\n";
+
 /// The pair of a query that names a pipeline, if one is named.
 pub(super) fn which(pipeline: Option<String>) -> Vec<(&'static str, String)> {
     pipeline.into_iter().map(|name| ("pipeline", name)).collect()
@@ -97,7 +100,7 @@ impl Ls {
             Way::Store(store) => kept::past(&store, self.pipeline.as_deref()).map_err(unkept)?,
             Way::Host(ask) => ask.ask(Method::GET, &client::with_query("/api/v1/epochs", &which(self.pipeline)))?,
         };
-        let text: String = all.iter().map(shown).collect();
+        let text = if all.is_empty() { NOTHING.to_owned() } else { all.iter().map(shown).collect() };
         let count: usize = all.iter().map(|one| one.epochs.len()).sum();
         let summary = format!("{} of {}", figure::several(count, "epoch"), figure::several(all.len(), "pipeline"));
         Ok(Answer::fine(summary, all, text))

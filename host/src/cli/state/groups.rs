@@ -172,11 +172,14 @@ fn line(group: &Group) -> String {
     let window = group
         .window
         .map_or(String::new(), |window| format!("  {} to {}", figure::time(window.start), figure::time(window.end)));
-    let late = if group.late { ", late" } else { "" };
-    let panes =
-        if group.panes > 0 { format!(", {}", figure::several(group.panes as usize, "pane")) } else { String::new() };
-    let records = figure::several(usize::try_from(group.records).unwrap_or(usize::MAX), "record");
-    format!("{}  {key}{window}  {records}{panes}{late}", group.stage)
+    let mut facts = String::new();
+    for (count, word) in [(group.counted, "record"), (group.panes.into(), "pane")] {
+        if count > 0 {
+            facts.push_str(&format!("  {}", figure::several(usize::try_from(count).unwrap_or(usize::MAX), word)));
+        }
+    }
+    let late = if group.late { "  late" } else { "" };
+    format!("{}  {key}{window}{facts}{late}", group.stage)
 }
 
 /// A group's state, and what is known beside it.
@@ -185,5 +188,5 @@ fn state(group: &Group) -> String {
         (Some(json), _) => format!("state {}", json.get()),
         (None, base64) => format!("state base64:{}", base64.as_deref().unwrap_or_default()),
     };
-    format!("  latest event time {}, last touched at {}\n  {state}", figure::time(group.time), figure::time(group.seen))
+    format!("  latest event time {}, last seen at {}\n  {state}", figure::time(group.time), figure::time(group.seen))
 }

@@ -129,16 +129,12 @@ impl Import {
         let store = self.folder.open(self.folder.lock()?)?;
         let imported = kept::import(&store, self.pipeline.as_deref(), BufReader::new(file).lines())
             .map_err(|misfit| refused(misfit, &self.file))?;
-        let text: String = imported
-            .groups
-            .iter()
-            .map(|(stage, count)| {
-                format!("{stage}: {}\n", figure::several(usize::try_from(*count).unwrap_or(usize::MAX), "group"))
-            })
-            .collect();
-        let count = imported.groups.values().sum::<u64>();
-        let groups = figure::several(usize::try_from(count).unwrap_or(usize::MAX), "group");
-        Ok(Answer::fine(format!("{groups} taken into `{}`", imported.pipeline), imported, text))
+        let several = |count: u64| figure::several(usize::try_from(count).unwrap_or(usize::MAX), "group");
+        let mut text: String =
+            imported.groups.iter().map(|(stage, count)| format!("{stage}: {}\n", several(*count))).collect();
+        let summary = format!("{} taken into `{}`", several(imported.groups.values().sum()), imported.pipeline);
+        text.push_str(&format!("{summary}\n"));
+        Ok(Answer::fine(summary, imported, text))
     }
 }
 

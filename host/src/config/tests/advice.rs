@@ -31,7 +31,9 @@ sinks:
 #[test]
 fn each_warning_comes_of_its_cause_and_stands_at_its_place() {
     assert_eq!(warned(FINE), []);
-    let cases: &[(&str, &str, &[(&str, usize)])] = &[
+    /// What is written otherwise, how, and what it is warned of.
+    type Case = (&'static str, &'static str, &'static [(&'static str, usize)]);
+    let cases: &[Case] = &[
         ("window: {", "limits: { fuel: 50_000_000/record }, window: {", &[(codes::FUEL_OUTLASTS, 9)]),
         ("window: {", "limits: { fuel: 50_000_000/record, time: 2m }, window: {", &[]),
         ("window: {", "limits: { memory: 1MiB }, window: {", &[(codes::MEMORY_BELOW_BATCH, 9)]),

@@ -8,9 +8,9 @@
 //! | `stage` | name of the stage |
 //! | `key` or `key_base64` | the key |
 //! | `window` | `start` and `end` in milliseconds since 1970, where the stage has windows of time |
-//! | `records` | records folded into the state |
-//! | `time` | latest event time among them, milliseconds since 1970 |
-//! | `seen` | watermark at which the group was last touched, milliseconds since 1970 |
+//! | `counted` | records of the window so far, where windows count records; 0 elsewhere |
+//! | `time` | latest event time folded, milliseconds since 1970 |
+//! | `seen` | the further of watermark and event time when a record last came, milliseconds since 1970 |
 //! | `panes` | results that the window has given |
 //! | `late` | whether it has taken a record after it was due |
 //! | `state` or `state_base64` | the state |
@@ -41,11 +41,11 @@ pub struct Group {
     /// Its window, in a stage that divides time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub window: Option<GroupWindow>,
-    /// Records folded into its state.
-    pub records: u64,
-    /// Latest event time among them, milliseconds since 1970.
+    /// Records of its window so far, where windows count records.
+    pub counted: u64,
+    /// Latest event time folded, milliseconds since 1970.
     pub time: i64,
-    /// Watermark at which it was last touched, milliseconds since 1970.
+    /// The further of watermark and event time when a record last came, milliseconds since 1970.
     pub seen: i64,
     /// Results that its window has given.
     pub panes: u32,
@@ -84,7 +84,7 @@ impl Group {
             key,
             key_base64,
             window: (window != ALL).then_some(GroupWindow { start: window.start, end: window.end }),
-            records: facts.count,
+            counted: facts.count,
             time: facts.time,
             seen: facts.seen,
             panes: facts.panes,
@@ -103,7 +103,7 @@ impl Group {
         let state = one("state", self.state.as_ref().map(|json| json.get().as_bytes()), self.state_base64.as_deref())?;
         let window = self.window.map_or(ALL, |window| Window { start: window.start, end: window.end });
         let facts =
-            Facts { count: self.records, time: self.time, seen: self.seen, panes: self.panes, is_late: self.late };
+            Facts { count: self.counted, time: self.time, seen: self.seen, panes: self.panes, is_late: self.late };
         Ok((key, window, Saved { state, facts }))
     }
 }
@@ -165,7 +165,7 @@ mod tests {
 
     #[test]
     fn a_line_that_names_a_thing_twice_or_not_at_all_is_refused() {
-        let facts = r#""records":1,"time":0,"seen":0,"panes":0,"late":false"#;
+        let facts = r#""counted":1,"time":0,"seen":0,"panes":0,"late":false"#;
         for (fields, why) in [
             (r#""key":"a""#, "neither `state`"),
             (r#""state":1"#, "neither `key`"),

@@ -5,7 +5,7 @@
 //!
 //! ```text
 //! {"tidegate_state":1,"pipeline":"p","stages":{"sums":{"signature":{…},"watermark":4000}}}
-//! {"stage":"sums","key":"a","window":{"start":0,"end":1000},"records":2,…,"state":{"n":2}}
+//! {"stage":"sums","key":"a","window":{"start":0,"end":1000},"counted":0,…,"state":{"n":2}}
 //! {"groups":1,"epoch":7}
 //! ```
 
