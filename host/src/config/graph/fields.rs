@@ -66,7 +66,7 @@ pub(super) fn want(
                 .iter()
                 .nth(*at)
                 .is_some_and(|(_, source)| source.file.is_some() || source.generate.is_some()),
-            Producer::Stage(_) => true,
+            Producer::Stage(_) | Producer::Sink(_) => true,
         };
         if sink.http.is_some() && above.iter().all(is_repeated) {
             wanted.ids.extend(above);
