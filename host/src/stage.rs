@@ -10,6 +10,7 @@ pub mod failure;
 #[cfg(test)]
 pub(crate) mod fake;
 pub mod intake;
+pub mod isolate;
 pub mod lane;
 pub mod meter;
 pub mod outcome;
