@@ -23,6 +23,7 @@ mod limits;
 mod load;
 mod reply;
 pub mod standard;
+mod symbols;
 mod wasi;
 
 #[cfg(test)]
