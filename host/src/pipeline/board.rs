@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use super::{committed::Committed, coordinator::Participant, ledger, ledger::Imbalance};
 use crate::{
     config::graph::{Consumer, Graph},
+    plugin::FaultKind,
     stage::{
         lane::{Fill, Handle},
         meter::{Meter, Reading},
@@ -76,6 +77,9 @@ pub struct PartStatus {
     /// Counters of the plugin's own.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub counts: BTreeMap<Arc<str>, u64>,
+    /// Calls that ended in a fault, by its kind.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub faults: BTreeMap<FaultKind, u64>,
 }
 
 /// One edge as it stands.
@@ -253,6 +257,7 @@ impl Board {
             name: name.clone(),
             reading: meter.read(),
             counts: meter.read_plugin_counts(),
+            faults: meter.read_faults(),
         };
         let not_ready = self.not_ready();
         let state = self.state();

@@ -38,6 +38,8 @@ use crate::{
 pub struct PluginPart {
     /// SHA-256, in hexadecimal.
     pub digest: String,
+    /// Version of the states that it writes.
+    pub state_version: u32,
     /// Where instances come from.
     pub maker: Arc<dyn Maker>,
 }
@@ -118,7 +120,14 @@ pub fn spec(graph: &Graph, at: usize, plugin: &PluginPart, board: &Board, interr
         Configured::Tumbling { size, lateness, .. } => Windowing::Tumbling(Tumbling::new(size.0, lateness.0)),
         Configured::Count(n) => Windowing::Count(n),
     };
-    let rules = Rules { stage: stage.name.clone(), windowing, groups: graph.batch.records, has_ids: stage.ids, peers };
+    let rules = Rules {
+        stage: stage.name.clone(),
+        windowing,
+        groups: graph.batch.records,
+        has_ids: stage.ids,
+        peers,
+        state_version: plugin.state_version,
+    };
     Some(Arc::new(Spec {
         stage: stage.name.clone(),
         plugin: stage.plugin.clone(),

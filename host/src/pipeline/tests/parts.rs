@@ -478,7 +478,7 @@ impl Plan {
         if self.has_silent {
             sources.push(Box::new(silent));
         }
-        let plugin = PluginPart { digest: "0".to_owned(), maker: Arc::new(self.fake.clone()) };
+        let plugin = PluginPart { digest: "0".to_owned(), state_version: 1, maker: Arc::new(self.fake.clone()) };
         Parts {
             plugins: graph.stages.iter().map(|_| plugin.clone()).collect(),
             sinks: sinks.collect(),
