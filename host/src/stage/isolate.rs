@@ -97,19 +97,19 @@ impl Isolation {
     }
 
     /// The next call; none when every row has been done or blamed. The same until its end is told.
-    pub fn next(&mut self) -> Option<Call> {
+    pub fn next_call(&mut self) -> Option<Call> {
         let (rows, known) = self.pending.last()?.clone();
         if self.is_one_by_one() && rows.len() > 1 {
             self.pending.pop();
             self.pending.push((rows.start + 1..rows.end, Known::Nothing));
             self.pending.push((rows.start..rows.start + 1, Known::Nothing));
-            return self.next();
+            return self.next_call();
         }
         let is_last_word = known == Known::Named || !self.may_confirm();
         Some(Call { rows, is_fresh: is_last_word })
     }
 
-    /// Takes in how the call ended that [`Isolation::next`] said.
+    /// Takes in how the call ended that [`Isolation::next_call`] said.
     pub fn step(&mut self, ended: Ended) -> Verdict {
         let may_confirm = self.may_confirm();
         let Some((rows, known)) = self.pending.pop() else { return Verdict::Done };

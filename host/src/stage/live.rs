@@ -79,7 +79,7 @@ impl Live {
         mut call: impl FnMut(&mut dyn plugin::Instance, Range<usize>) -> Result<T, Box<Fault>>,
     ) -> Result<Option<Settled<T>>, Box<Fault>> {
         loop {
-            let Some(next) = search.isolation.next() else {
+            let Some(next) = search.isolation.next_call() else {
                 self.conclude(search);
                 if search.rest.is_empty() {
                     return Ok(None);

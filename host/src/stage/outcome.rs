@@ -70,7 +70,7 @@ impl Outcome {
     }
 
     /// The same of a part of a batch that begins at row `start`.
-    pub fn from_row(mut self, start: usize) -> Self {
+    pub fn shifted(mut self, start: usize) -> Self {
         for rank in self.outputs.iter_mut().flat_map(|output| &mut output.ranks) {
             if let Rank::Row(row) = rank {
                 *row += start as u32;

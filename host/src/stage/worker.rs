@@ -167,7 +167,7 @@ impl Worker {
                 Ok(answer) => self.take_in(answer)?,
                 Err(fault) => self.blame(&batch, rows.start, &fault)?,
             };
-            parts.push(outcome.from_row(rows.start));
+            parts.push(outcome.shifted(rows.start));
         }
     }
 

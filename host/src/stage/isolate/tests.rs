@@ -100,8 +100,8 @@ fn search(len: usize, poison: &Poison, hint: Hint, is_time: bool, age: usize) ->
     let mut model = Model { poison, hint, is_time, calls: 0, age, taken: age as u64 };
     let (mut isolation, mut came) = (Isolation::new(len, age == 0), Came::default());
     let mut next = 0;
-    while let Some(call) = isolation.next() {
-        assert_eq!(isolation.next().as_ref(), Some(&call), "asking changes nothing");
+    while let Some(call) = isolation.next_call() {
+        assert_eq!(isolation.next_call().as_ref(), Some(&call), "asking changes nothing");
         assert_eq!(call.rows.start, next, "rows come in order, each once");
         if call.is_fresh {
             model.renew();
@@ -236,24 +236,24 @@ fn faulted(named: Option<usize>) -> Ended {
 fn a_row_that_a_fault_named_needs_one_call_alone_and_any_other_two() {
     for (named, verdicts) in [(Some(0), vec![Verdict::Blamed]), (None, vec![Verdict::Again, Verdict::Blamed])] {
         let mut isolation = Isolation::new(2, true);
-        isolation.next();
+        isolation.next_call();
         isolation.step(faulted(named));
         for verdict in verdicts {
-            assert_eq!(isolation.next().unwrap().rows, 0..1);
+            assert_eq!(isolation.next_call().unwrap().rows, 0..1);
             assert_eq!(isolation.step(faulted(None)), verdict);
         }
-        assert_eq!(isolation.next().unwrap().rows, 1..2);
+        assert_eq!(isolation.next_call().unwrap().rows, 1..2);
     }
 }
 
 #[test]
 fn a_row_that_was_named_is_judged_on_a_fresh_instance() {
     let mut isolation = Isolation::new(9, false);
-    isolation.next();
+    isolation.next_call();
     isolation.step(faulted(Some(4)));
-    assert_eq!(isolation.next(), Some(Call { rows: 0..4, is_fresh: false }));
+    assert_eq!(isolation.next_call(), Some(Call { rows: 0..4, is_fresh: false }));
     isolation.step(Ended::Well);
-    assert_eq!(isolation.next(), Some(Call { rows: 4..5, is_fresh: true }));
+    assert_eq!(isolation.next_call(), Some(Call { rows: 4..5, is_fresh: true }));
 }
 
 #[test]
@@ -261,38 +261,38 @@ fn a_fault_that_names_a_wrong_row_is_the_last_that_is_believed() {
     let mut isolation = Isolation::new(8, true);
     let mut calls = Vec::new();
     for ended in [faulted(Some(6)), faulted(Some(5)), Ended::Well, faulted(Some(1))] {
-        calls.push(isolation.next().unwrap().rows);
+        calls.push(isolation.next_call().unwrap().rows);
         isolation.step(ended);
     }
     assert_eq!(calls, [0..8, 0..6, 0..3, 3..6]);
-    assert_eq!(isolation.next().unwrap().rows, 3..4, "by halves from now on");
+    assert_eq!(isolation.next_call().unwrap().rows, 3..4, "by halves from now on");
 
     let mut isolation = Isolation::new(12, true);
     let mut calls = Vec::new();
     for ended in [faulted(Some(3)), Ended::Well, Ended::Well, faulted(Some(1))] {
-        calls.push(isolation.next().unwrap().rows);
+        calls.push(isolation.next_call().unwrap().rows);
         isolation.step(ended);
     }
     assert_eq!(calls, [0..12, 0..3, 3..4, 4..12], "the row that was named is done");
-    assert_eq!(isolation.next().unwrap().rows, 4..8, "by halves from now on");
+    assert_eq!(isolation.next_call().unwrap().rows, 4..8, "by halves from now on");
 }
 
 #[test]
 fn the_clock_is_given_a_second_chance_with_the_whole_batch() {
     let slow = Ended::Faulted { named: None, is_time: true };
     let mut isolation = Isolation::new(8, true);
-    isolation.next();
+    isolation.next_call();
     assert_eq!(isolation.step(slow), Verdict::Again);
-    assert_eq!(isolation.next().unwrap().rows, 0..8);
+    assert_eq!(isolation.next_call().unwrap().rows, 0..8);
     assert_eq!(isolation.step(Ended::Well), Verdict::Done);
-    assert_eq!((isolation.next(), isolation.cause()), (None, None));
+    assert_eq!((isolation.next_call(), isolation.cause()), (None, None));
 }
 
 #[test]
 fn after_sixty_four_calls_the_rest_goes_one_by_one() {
     let mut isolation = Isolation::new(512, true);
     let mut lens = Vec::new();
-    while let Some(call) = isolation.next() {
+    while let Some(call) = isolation.next_call() {
         lens.push(call.rows.len());
         isolation.step(faulted(None));
     }
