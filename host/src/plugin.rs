@@ -23,6 +23,7 @@ mod limits;
 mod load;
 mod reply;
 pub mod standard;
+mod symbols;
 mod wasi;
 
 #[cfg(test)]
@@ -160,7 +161,8 @@ pub struct Finished {
 }
 
 /// What kind of fault a plugin committed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum FaultKind {
     /// A wasm trap: a panic, unreachable code, division by zero, a stack overflow.
     Trap,
@@ -180,6 +182,23 @@ pub enum FaultKind {
     Exit,
     /// A fresh instance could not be made or configured.
     InstantiateFailed,
+}
+
+impl FaultKind {
+    /// Its name, as it stands in answers and metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Trap => "trap",
+            Self::OutOfFuel => "out_of_fuel",
+            Self::Deadline => "deadline",
+            Self::Interrupted => "interrupted",
+            Self::MemoryLimit => "memory_limit",
+            Self::OutputLimit => "output_limit",
+            Self::BadReply => "bad_reply",
+            Self::Exit => "exit",
+            Self::InstantiateFailed => "instantiate_failed",
+        }
+    }
 }
 
 /// What a fault's report shows beside its kind.

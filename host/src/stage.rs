@@ -10,7 +10,9 @@ pub mod failure;
 #[cfg(test)]
 pub(crate) mod fake;
 pub mod intake;
+pub mod isolate;
 pub mod lane;
+pub mod live;
 pub mod meter;
 pub mod outcome;
 pub mod outlet;
@@ -18,6 +20,7 @@ pub mod prepare;
 pub mod table;
 pub mod tally;
 pub mod turns;
+pub mod why;
 pub mod worker;
 
 use crate::{batch::Batch, epoch::Epoch, time::Mark};

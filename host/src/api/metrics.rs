@@ -143,6 +143,18 @@ pub const FAMILIES: &[Family] = &[
         |view, to| stages(view, to, |stage| stage.reading.plugin_memory as f64),
     ),
     counter(
+        "tidegate_plugin_faults_total",
+        "Calls of a stage's plugin that ended in a fault; those that search for its cause count too",
+        &["pipeline", "stage", "kind"],
+        |view, to| {
+            for stage in &view.status.stages {
+                to.extend(stage.faults.iter().map(|(kind, count)| {
+                    (vec![view.status.pipeline.clone(), stage.name.clone(), kind.name().to_owned()], *count as f64)
+                }));
+            }
+        },
+    ),
+    counter(
         "tidegate_plugin_count_total",
         "Counters of the plugin's own",
         &["pipeline", "stage", "name"],

@@ -22,6 +22,7 @@ use super::{
 use crate::{
     config::graph::{Consumer, Graph},
     log::Access,
+    plugin::FaultKind,
     stage::{
         lane::{Fill, Handle},
         meter::{Meter, Reading},
@@ -95,6 +96,9 @@ pub struct PartStatus {
     /// Counters of the plugin's own.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub counts: BTreeMap<Arc<str>, u64>,
+    /// Calls that ended in a fault, by its kind.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub faults: BTreeMap<FaultKind, u64>,
 }
 
 /// One edge as it stands.
@@ -306,6 +310,7 @@ impl Board {
             name: name.clone(),
             reading: meter.read(),
             counts: meter.read_plugin_counts(),
+            faults: meter.read_faults(),
         };
         let not_ready = self.not_ready();
         let state = self.state();

@@ -39,6 +39,8 @@ use crate::{
 pub struct PluginPart {
     /// SHA-256, in hexadecimal.
     pub digest: String,
+    /// Version of the states that it writes.
+    pub state_version: u32,
     /// Where instances come from.
     pub maker: Arc<dyn Maker>,
 }
@@ -126,8 +128,15 @@ pub fn spec(graph: &Graph, at: usize, plugin: &PluginPart, board: &Board, interr
         Configured::Count(n) => Windowing::Count(n),
     };
     let ttl = stage.ttl.map(|ttl| i64::try_from(ttl.0.as_millis()).unwrap_or(i64::MAX));
-    let (groups, has_ids) = (graph.batch.records, stage.ids);
-    let rules = Rules { stage: stage.name.clone(), windowing, ttl, groups, has_ids, peers };
+    let rules = Rules {
+        stage: stage.name.clone(),
+        windowing,
+        ttl,
+        groups: graph.batch.records,
+        has_ids: stage.ids,
+        peers,
+        state_version: plugin.state_version,
+    };
     Some(Arc::new(Spec {
         stage: stage.name.clone(),
         plugin: stage.plugin.clone(),

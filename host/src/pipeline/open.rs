@@ -90,7 +90,8 @@ pub fn open(loaded: &Loaded, engine: &Engine, state: Option<&Path>) -> Result<Pr
         match configured(stage, plugin) {
             Ok(maker) => {
                 used.push(plugin.clone());
-                makers.push(PluginPart { digest: plugin.digest().to_owned(), maker: Arc::new(maker) });
+                let (digest, state_version) = (plugin.digest().to_owned(), plugin.described().state_version);
+                makers.push(PluginPart { digest, state_version, maker: Arc::new(maker) });
             }
             Err(message) => faults.push(refused(loaded, stage, message)),
         }

@@ -116,7 +116,8 @@ fn settings(metering: Metering) -> Config {
         .consume_fuel(metering == Metering::Fuel)
         .cranelift_opt_level(OptLevel::Speed)
         .cranelift_nan_canonicalization(true)
-        .wasm_backtrace_details(WasmBacktraceDetails::Enable)
+        // Wasmtime would read all of a plugin's debugging information anew for every frame; see `super::symbols`.
+        .wasm_backtrace_details(WasmBacktraceDetails::Disable)
         .max_wasm_stack(WASM_STACK)
         .async_stack_size(CALL_STACK);
     config

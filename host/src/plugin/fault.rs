@@ -8,6 +8,7 @@ use wasmtime::{Trap, WasmBacktrace};
 use wasmtime_wasi::I32Exit;
 
 use super::guest::{Denied, Guest};
+use super::symbols::Symbols;
 use super::{Fault, FaultKind};
 
 /// Frames shown of a backtrace: deep recursion repeats itself.
@@ -45,7 +46,7 @@ pub(super) fn report(failure: Failure, guest: &Guest, fuel: u64) -> Box<Fault> {
     let (Misdeed { kind, message }, backtrace) = match &failure {
         Failure::Denied(denied) => (denied_to(denied), Vec::new()),
         Failure::Returned(misdeed) => (misdeed.clone(), Vec::new()),
-        Failure::Ended(error) => (classify(error, guest), backtrace(error)),
+        Failure::Ended(error) => (classify(error, guest), backtrace(error, &guest.symbols)),
     };
     let panicked = guest.panicked.as_ref();
     let message = match panicked {
@@ -122,27 +123,14 @@ fn is_bad_reply(trap: Trap) -> bool {
     )
 }
 
-fn backtrace(error: &wasmtime::Error) -> Vec<String> {
+fn backtrace(error: &wasmtime::Error, symbols: &Symbols) -> Vec<String> {
     let Some(trace) = error.downcast_ref::<WasmBacktrace>() else { return Vec::new() };
-    let mut lines = Vec::new();
-    for frame in trace.frames() {
-        let function = frame.func_name().map(|name| format!("{:#}", rustc_demangle::demangle(name)));
-        // One frame of code may be several of source, inlined into one another; without line tables it is one.
-        for symbol in frame.symbols() {
-            let name = symbol.name().or(function.as_deref()).unwrap_or("?");
-            lines.push(match (symbol.file(), symbol.line()) {
-                (Some(file), Some(line)) => format!("{name} at {file}:{line}"),
-                _ => name.to_owned(),
-            });
-        }
-        if frame.symbols().is_empty() {
-            lines.push(function.unwrap_or_else(|| format!("function {}", frame.func_index())));
-        }
-        if lines.len() > FRAMES {
-            lines.truncate(FRAMES);
-            lines.push(format!("… of {} frames", trace.frames().len()));
-            break;
-        }
+    let frames = trace.frames();
+    let shown = symbols.lines(frames.get(..FRAMES).unwrap_or(frames));
+    let mut lines: Vec<String> = shown.iter().flat_map(|lines| lines.iter().cloned()).collect();
+    if lines.len() > FRAMES || frames.len() > FRAMES {
+        lines.truncate(FRAMES);
+        lines.push(format!("… of {} frames", frames.len()));
     }
     lines
 }

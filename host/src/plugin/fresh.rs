@@ -17,6 +17,7 @@ use super::fault::{Failure, Misdeed, report};
 use super::guest::Guest;
 use super::instance::WasmInstance;
 use super::interrupt::Until;
+use super::symbols::Symbols;
 use super::{Described, Engine, Fault, FaultKind, Limits, LoadError};
 
 /// Fuel that is handed out at once; between two slices the clock is looked at. A slice takes 3 to 10 ms, so that the
@@ -37,10 +38,15 @@ pub(super) struct Fresh {
 }
 
 impl Fresh {
-    pub(super) fn make(engine: &Engine, pre: &InstancePre<Guest>, limits: &Limits) -> Result<Self, Box<Fault>> {
+    pub(super) fn make(
+        engine: &Engine,
+        pre: &InstancePre<Guest>,
+        symbols: &Arc<Symbols>,
+        limits: &Limits,
+    ) -> Result<Self, Box<Fault>> {
         let mut limits = *limits;
         limits.time = limits.time.min(FOREVER);
-        let mut store = Store::new(engine.wasm(), Guest::new(&limits, engine.is_metered()));
+        let mut store = Store::new(engine.wasm(), Guest::new(&limits, engine.is_metered(), symbols));
         store.limiter(|guest| &mut guest.memory);
         store.set_hostcall_fuel(usize::try_from(limits.output).unwrap_or(usize::MAX));
         let made = refuel(&mut store, LIFECYCLE_FUEL)

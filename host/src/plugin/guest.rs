@@ -13,6 +13,7 @@ use wasmtime_wasi::cli::WasiCliCtx;
 use wasmtime_wasi::filesystem::WasiFilesystemCtx;
 
 use super::interrupt::Until;
+use super::symbols::Symbols;
 use super::{Effects, Level, Limits};
 
 /// Names of counters that one plugin may use.
@@ -73,6 +74,8 @@ pub(super) struct Guest {
     pub(super) memory: Memory,
     pub(super) said: Tail,
     pub(super) panicked: Option<Panicked>,
+    /// What names the places in a backtrace.
+    pub(super) symbols: Arc<Symbols>,
     /// Whether the engine counts fuel.
     pub(super) is_metered: bool,
     /// Logical time, in milliseconds since the Unix epoch.
@@ -88,7 +91,7 @@ pub(super) struct Guest {
 }
 
 impl Guest {
-    pub(super) fn new(limits: &Limits, is_metered: bool) -> Self {
+    pub(super) fn new(limits: &Limits, is_metered: bool, symbols: &Arc<Symbols>) -> Self {
         let mut handles = ResourceTable::new();
         handles.set_max_capacity(HANDLES);
         Self {
@@ -98,6 +101,7 @@ impl Guest {
             memory: Memory::new(limits.memory),
             said: Tail::default(),
             panicked: None,
+            symbols: Arc::clone(symbols),
             is_metered,
             now: 0,
             until: Until::after(limits.time),

@@ -19,6 +19,7 @@ use super::fresh::Fresh;
 use super::guest::Guest;
 use super::inspect::{inspect, outside};
 use super::instance::WasmInstance;
+use super::symbols::Symbols;
 use super::{Described, Engine, Fault, Kind, Limits};
 
 /// Raised whenever a check before compiling changes, so that code compiled under the old one is not used any more.
@@ -67,6 +68,7 @@ struct Inner {
     engine: Engine,
     pre: InstancePre<Guest>,
     exports: Exports,
+    symbols: Arc<Symbols>,
     described: Described,
     kind: Kind,
     digest: String,
@@ -82,15 +84,16 @@ impl Plugin {
     pub fn load(engine: &Engine, bytes: &[u8]) -> Result<Self, LoadError> {
         let digest = hexadecimal(&Sha256::digest(bytes));
         let Compiled { component, kind, imports } = compiled(engine, bytes, &digest)?;
+        let symbols = Arc::new(Symbols::of(bytes.to_vec()));
         let pre = engine
             .linker()
             .instantiate_pre(&component)
             .map_err(|error| contract::differs(contract::VERSION, format!("{error:#}")))?;
         let exports = Exports::find(&component, kind)?;
-        let described = described(engine, &pre, &exports, kind)?;
+        let described = described(engine, &pre, &exports, &symbols, kind)?;
         let size = bytes.len() as u64;
         let engine = engine.clone();
-        Ok(Self { inner: Arc::new(Inner { engine, pre, exports, described, kind, digest, imports, size }) })
+        Ok(Self { inner: Arc::new(Inner { engine, pre, exports, symbols, described, kind, digest, imports, size }) })
     }
 
     /// What it says about itself.
@@ -124,7 +127,7 @@ impl Plugin {
     /// A fault of kind `InstantiateFailed`: a limit, a trap, or the text with which the plugin refuses `config`.
     pub fn instantiate(&self, limits: &Limits, config: &serde_json::Value) -> Result<WasmInstance, Box<Fault>> {
         let inner = &self.inner;
-        let mut fresh = Fresh::make(&inner.engine, &inner.pre, limits)?;
+        let mut fresh = Fresh::make(&inner.engine, &inner.pre, &inner.symbols, limits)?;
         fresh.configure(&inner.exports, &config.to_string())?;
         fresh.bind(&inner.exports, &inner.described, config)
     }
@@ -169,6 +172,11 @@ fn component_of(module: &[u8], imports: &[String]) -> Result<Vec<u8>, LoadError>
     if !refused.is_empty() {
         return Err(LoadError::Imports(refused));
     }
+    encoded(module)
+}
+
+/// The component that is made of a core module: the same each time.
+pub(super) fn encoded(module: &[u8]) -> Result<Vec<u8>, LoadError> {
     ComponentEncoder::default()
         .module(module)
         .and_then(|encoder| {
@@ -178,9 +186,15 @@ fn component_of(module: &[u8], imports: &[String]) -> Result<Vec<u8>, LoadError>
         .map_err(|error| LoadError::Compile(format!("no component can be made of it: {error:#}")))
 }
 
-fn described(engine: &Engine, pre: &InstancePre<Guest>, exports: &Exports, kind: Kind) -> Result<Described, LoadError> {
+fn described(
+    engine: &Engine,
+    pre: &InstancePre<Guest>,
+    exports: &Exports,
+    symbols: &Arc<Symbols>,
+    kind: Kind,
+) -> Result<Described, LoadError> {
     let fault = |fault: Box<Fault>| LoadError::Describe(fault.message.clone());
-    let mut fresh = Fresh::make(engine, pre, &Limits::for_describing()).map_err(fault)?;
+    let mut fresh = Fresh::make(engine, pre, symbols, &Limits::for_describing()).map_err(fault)?;
     fresh.check_types(exports)?;
     let text = fresh.describe(exports).map_err(fault)?;
     let described: Described =

@@ -78,7 +78,7 @@ fn values(items: &[&str]) -> Batch {
 
 #[test]
 fn every_guest_has_a_test() {
-    let tests = ["calls", "limits", "load", "wasi"].map(|name| {
+    let tests = ["calls", "limits", "load", "wasi", "../../pipeline/tests/guests"].map(|name| {
         std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("src/plugin/tests/{name}.rs")))
             .unwrap()
     });

@@ -4,26 +4,24 @@
 //! records and the watermarks between them, never on how they were cut into batches.
 
 mod assign;
+mod ending;
 
 use std::collections::BTreeMap;
 
-use xxhash_rust::xxh3::xxh3_128;
-
 use assign::{Assigned, Touch};
+pub use ending::{Full, INCOMPLETE, RefusedGroups};
 
 use super::{
     assemble::assemble,
+    live::Live,
     outcome::{Outcome, Rank},
     table::{Changes, Saved, Table},
 };
 use crate::{
-    batch::{Batch, Column, ColumnBuilder, ID, push_header},
+    batch::{Batch, Column, ColumnBuilder},
     plugin::{Fault, Groups, Instance, Occasion, Refusals},
     time::{BEGIN, END, Tumbling, Window},
 };
-
-/// The name of the header that says that a window was put out before it was complete.
-pub const INCOMPLETE: (&[u8], &[u8]) = (b"tidegate-window", b"incomplete");
 
 /// All of time, for stages without windows.
 const ALL: Window = Window { start: BEGIN, end: END };
@@ -69,6 +67,8 @@ pub struct Rules {
     pub has_ids: bool,
     /// Whether outputs need a rank.
     pub peers: Peers,
+    /// Version of the states that the plugin writes.
+    pub state_version: u32,
 }
 
 /// What became of a batch, beside its outputs.
@@ -78,17 +78,8 @@ pub struct Folded {
     pub late: Vec<u32>,
     /// Records that the plugin refused, by position in the batch.
     pub refused: Refusals,
-    /// Count windows that the plugin refused to finish.
-    pub refused_groups: Vec<RefusedGroups>,
-}
-
-/// Groups that the plugin refused to finish.
-#[derive(Debug)]
-pub struct RefusedGroups {
-    /// A record for each group: its key and time.
-    pub groups: Batch,
-    /// Which of them, and why.
-    pub refused: Refusals,
+    /// Count windows that are full now, in the order in which they filled.
+    pub full: Vec<Full>,
 }
 
 /// The groups of one worker and their timers.
@@ -181,28 +172,31 @@ impl Aggregate {
             let groups = self.groups(touched.iter().map(|touch| (touch.at, touch.is_renewed)));
             let reply = match instance.accumulate(watermark, &groups, &group_of, &taken) {
                 Ok(reply) => reply,
-                Err(fault) => {
+                Err(mut fault) => {
                     self.undo(&touched);
+                    // The plugin has seen only the punctual ones.
+                    fault.at = fault.at.and_then(|at| rows.get(at as usize).copied());
                     return Err(fault);
                 }
             };
             if let Some(produced) = reply.produced {
                 let rank = |origin: u32| Rank::Row(rows.get(origin as usize).copied().unwrap_or(origin));
-                assemble(&self.rules.stage, &taken, produced, self.ranked(&rank), outcome);
+                let rank: &dyn Fn(u32) -> Rank = &rank;
+                assemble(&self.rules.stage, &taken, produced, self.is_ranked().then_some(rank), outcome);
             }
             folded.refused = Refusals {
                 at: reply.refused.at.iter().filter_map(|&at| rows.get(at as usize).copied()).collect(),
                 reasons: reply.refused.reasons,
             };
-            let ready = self.keep(watermark, &touched, &reply.states);
-            self.finish_full(watermark, batch, &ready, instance, outcome, &mut folded.refused_groups)?;
+            folded.full = self.keep(watermark, &touched, &reply.states);
         }
         outcome.tally.absorbed += (taken.len() - folded.refused.at.len()) as u64;
         Ok(folded)
     }
 
-    fn ranked<'a>(&self, rank: &'a dyn Fn(u32) -> Rank) -> Option<&'a dyn Fn(u32) -> Rank> {
-        (self.rules.peers == Peers::Some || self.is_counting()).then_some(rank)
+    /// Whether outputs need a rank.
+    fn is_ranked(&self) -> bool {
+        self.rules.peers == Peers::Some || self.is_counting()
     }
 
     fn is_counting(&self) -> bool {
@@ -210,8 +204,8 @@ impl Aggregate {
     }
 
     /// Stores what the plugin made of the states; returns the count windows that are full, in the order in which
-    /// they filled: the row that filled them, key, state.
-    fn keep(&mut self, watermark: i64, touched: &[Touch], states: &Column) -> Vec<(u32, Vec<u8>, Vec<u8>)> {
+    /// they filled.
+    fn keep(&mut self, watermark: i64, touched: &[Touch], states: &Column) -> Vec<Full> {
         let (mut ready, mut emptied) = (Vec::new(), Vec::new());
         for (touch, state) in touched.iter().zip(states.iter()) {
             let left = if touch.full.is_some() { &[] } else { state };
@@ -233,72 +227,38 @@ impl Aggregate {
             if let Some(row) = touch.full.filter(|_| !state.is_empty())
                 && let Some(group) = self.table.get(touch.at)
             {
-                ready.push((row, group.key.to_vec(), state.to_vec()));
+                ready.push(Full { row, key: group.key.to_vec(), state: state.to_vec() });
             }
         }
-        if !matches!(self.rules.windowing, Windowing::Tumbling(_)) {
-            for at in emptied {
-                if self.table.get(at).is_some_and(|group| group.state.is_empty()) {
-                    self.table.forget(at);
-                }
+        for at in emptied {
+            let is_over = self.table.get(at).is_some_and(|group| match self.rules.windowing {
+                Windowing::Tumbling(_) => false,
+                Windowing::None => group.state.is_empty(),
+                // One that has had nothing but refused records so far still counts them.
+                Windowing::Count(n) => group.state.is_empty() && group.facts.count >= n,
+            });
+            if is_over {
+                self.table.forget(at);
             }
         }
         ready.sort_unstable();
         ready
     }
 
-    fn finish_full(
-        &mut self,
-        watermark: i64,
-        batch: &Batch,
-        ready: &[(u32, Vec<u8>, Vec<u8>)],
-        instance: &mut dyn Instance,
-        outcome: &mut Outcome,
-        refused: &mut Vec<RefusedGroups>,
-    ) -> Result<(), Box<Fault>> {
-        let mut full = Outcome::default();
-        for part in ready.chunks(self.rules.groups.max(1)) {
-            let rows: Vec<u32> = part.iter().map(|(row, ..)| *row).collect();
-            let keys: Column = part.iter().map(|(_, key, _)| key).collect();
-            let groups =
-                Groups { states: part.iter().map(|(.., state)| state).collect(), keys: keys.clone(), windows: None };
-            let finished = instance.finish(watermark, &groups, Occasion::Closed)?;
-            let filling = batch.gather(&rows).retain_named(|name| name == ID);
-            let origins = Batch::of_values(Column::blank(part.len())).with_keys(keys);
-            let origins = origins.and_then(|b| match (filling.timestamps(), filling.named(ID)) {
-                (times, Some(ids)) => {
-                    b.with_timestamps(times.unwrap_or_default().to_vec())?.with_named(ID.into(), ids.clone())
-                }
-                (Some(times), None) => b.with_timestamps(times.to_vec()),
-                (None, None) => Ok(b),
-            });
-            let origins = origins.unwrap_or_default();
-            let rank = |at: u32| Rank::Row(rows.get(at as usize).copied().unwrap_or(at));
-            assemble(&self.rules.stage, &origins, finished.produced, Some(&rank), &mut full);
-            if !finished.refused.at.is_empty() {
-                refused.push(RefusedGroups { groups: origins, refused: finished.refused });
-            }
-        }
-        if !full.outputs.is_empty() {
-            *outcome = Outcome::merge(vec![std::mem::take(outcome), full]);
-        }
-        Ok(())
-    }
-
     /// The watermark has come to `time`: late panes first, then windows that close, in order of (end, key).
     ///
     /// # Errors
-    /// The plugin's fault.
+    /// A fault that no group can be blamed for.
     pub fn advance(
         &mut self,
         time: i64,
-        instance: &mut dyn Instance,
+        live: &mut Live,
         outcome: &mut Outcome,
     ) -> Result<Vec<RefusedGroups>, Box<Fault>> {
         let mut refused = Vec::new();
         self.expire(time, SWEEP.max(self.table.len() / SWEEPS));
         let late = std::mem::take(&mut self.late);
-        self.finish(time, late, Occasion::Late, instance, outcome, &mut refused)?;
+        self.finish(time, late, Occasion::Late, live, outcome, &mut refused)?;
         let mut due = Vec::new();
         while let Some(entry) = self.closing.first_entry().filter(|entry| *entry.key() <= time) {
             due.extend(entry.remove());
@@ -306,11 +266,11 @@ impl Aggregate {
         if time == END {
             let running = if self.rules.windowing == Windowing::None { Occasion::Closed } else { Occasion::Early };
             if !matches!(self.rules.windowing, Windowing::Tumbling(_)) {
-                self.finish(time, self.table.all(), running, instance, outcome, &mut refused)?;
+                self.finish(time, self.table.all(), running, live, outcome, &mut refused)?;
                 self.table.all().into_iter().for_each(|at| self.table.forget(at));
             }
         }
-        self.finish(time, due.clone(), Occasion::Closed, instance, outcome, &mut refused)?;
+        self.finish(time, due.clone(), Occasion::Closed, live, outcome, &mut refused)?;
         if let Windowing::Tumbling(tumbling) = self.rules.windowing {
             for at in due {
                 let is_over = self.table.get(at).is_some_and(|group| tumbling.is_late(group.window, time));
@@ -330,59 +290,23 @@ impl Aggregate {
     /// Puts everything out that is open, marked incomplete, and forgets it: a drain without durable state.
     ///
     /// # Errors
-    /// The plugin's fault.
+    /// A fault that no group can be blamed for.
     pub fn close(
         &mut self,
         watermark: i64,
-        instance: &mut dyn Instance,
+        live: &mut Live,
         outcome: &mut Outcome,
     ) -> Result<Vec<RefusedGroups>, Box<Fault>> {
         let mut refused = Vec::new();
         let late = std::mem::take(&mut self.late);
-        self.finish(watermark, late, Occasion::Late, instance, outcome, &mut refused)?;
+        self.finish(watermark, late, Occasion::Late, live, outcome, &mut refused)?;
         let open =
             self.table.all().into_iter().filter(|at| self.table.get(*at).is_some_and(|group| group.facts.panes == 0));
-        self.finish(watermark, open.collect(), Occasion::Early, instance, outcome, &mut refused)?;
+        self.finish(watermark, open.collect(), Occasion::Early, live, outcome, &mut refused)?;
         self.closing.clear();
         self.forgetting.clear();
         self.table.all().into_iter().for_each(|at| self.table.forget(at));
         Ok(refused)
-    }
-
-    fn finish(
-        &mut self,
-        watermark: i64,
-        mut at: Vec<u32>,
-        why: Occasion,
-        instance: &mut dyn Instance,
-        outcome: &mut Outcome,
-        refused: &mut Vec<RefusedGroups>,
-    ) -> Result<(), Box<Fault>> {
-        at.retain(|at| self.table.get(*at).is_some_and(|group| !group.state.is_empty()));
-        at.sort_unstable_by(|a, b| self.order(*a).cmp(&self.order(*b)));
-        for part in at.chunks(self.rules.groups.max(1)) {
-            let groups = self.groups(part.iter().map(|at| (*at, false)));
-            let origins = self.origins(part, &groups);
-            let mut finished = instance.finish(watermark, &groups, why)?;
-            if why == Occasion::Early {
-                finished.produced.headers = Some(incomplete(finished.produced.headers.take(), finished.produced.len));
-            }
-            let rank = |n: u32| {
-                let group = part.get(n as usize).and_then(|at| self.table.get(*at));
-                group.map_or(Rank::Row(n), |group| Rank::Group { end: group.window.end, key: group.key.into() })
-            };
-            assemble(&self.rules.stage, &origins, finished.produced, self.ranked(&rank), outcome);
-            for at in part {
-                if let Some(entry) = self.table.change(*at) {
-                    entry.facts.panes += 1;
-                    entry.facts.is_late = false;
-                }
-            }
-            if !finished.refused.at.is_empty() {
-                refused.push(RefusedGroups { groups: origins, refused: finished.refused });
-            }
-        }
-        Ok(())
     }
 
     fn order(&self, at: u32) -> (i64, &[u8]) {
@@ -407,41 +331,6 @@ impl Aggregate {
         let windows = matches!(self.rules.windowing, Windowing::Tumbling(_)).then_some(windows);
         Groups { states: states.finish(), keys: keys.finish(), windows }
     }
-
-    /// What outputs of groups inherit: the key, the last moment of the window, and an id of (key, window, pane).
-    fn origins(&self, at: &[u32], groups: &Groups) -> Batch {
-        let found = || at.iter().filter_map(|at| self.table.get(*at));
-        let times =
-            found().map(|group| if group.window == ALL { group.facts.time } else { group.window.end - 1 }).collect();
-        let origins = Batch::of_values(Column::blank(at.len()));
-        let origins = origins.with_keys(groups.keys.clone()).and_then(|batch| batch.with_timestamps(times));
-        let origins = if self.rules.has_ids {
-            let mut seed = Vec::new();
-            let ids = found().map(|group| {
-                seed.clear();
-                seed.extend_from_slice(group.key);
-                seed.extend_from_slice(&group.window.start.to_le_bytes());
-                seed.extend_from_slice(&group.facts.panes.to_le_bytes());
-                xxh3_128(&seed).to_le_bytes()
-            });
-            let ids: Column = ids.collect();
-            origins.and_then(|batch| batch.with_named(ID.into(), ids))
-        } else {
-            origins
-        };
-        origins.unwrap_or_default()
-    }
-}
-
-fn incomplete(headers: Option<Column>, len: usize) -> Column {
-    let before = headers.unwrap_or_else(|| Column::blank(len));
-    let mut column = ColumnBuilder::default();
-    for item in before.iter() {
-        column.open().extend_from_slice(item);
-        push_header(column.open(), INCOMPLETE.0, INCOMPLETE.1);
-        column.close();
-    }
-    column.finish()
 }
 
 #[cfg(test)]

@@ -12,6 +12,11 @@ use crate::{batch::Batch, plugin::Fault};
 /// Most of a record that a report shows, in bytes.
 const SHOWN: usize = 1024;
 
+/// Most of a fault that goes with a refused record, in bytes: its message, and the frames where one looks first. There
+/// may be as many as there are records.
+const REASON: usize = 768;
+const FRAMES: usize = 6;
+
 /// What ended a stage.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
@@ -75,6 +80,19 @@ impl Report {
         let [stage, plugin, digest] = [stage, plugin, digest].map(str::to_owned);
         Self { stage, plugin, digest, fault, record, records }
     }
+}
+
+/// A fault as the reason of a refused record: its kind and message, its place, and the innermost frames.
+pub fn reason(fault: &Fault) -> String {
+    let mut text = format!("{}: {}", fault.kind.name().replace('_', " "), fault.message);
+    if let Some(place) = &fault.place {
+        text = format!("{text}, at {place}");
+    }
+    for frame in fault.backtrace.iter().take(FRAMES) {
+        text = format!("{text}\n  {frame}");
+    }
+    text.truncate(text.floor_char_boundary(REASON));
+    text
 }
 
 impl Shown {

@@ -2,19 +2,27 @@
 //!
 //! Values are decimal numbers. As a filter it keeps even ones; as a map it puts out `n` and `n + 1000`, to the main
 //! output and the first side output, and nothing for multiples of 10; as an aggregate it sums, and counts what it
-//! summed. The value `refuse` is refused, `fault` is a fault, `panic` a panic of the host's own code.
+//! summed. The value `refuse` is refused, `fault` is a fault that names its record, `silent` one that does not, `pair`
+//! one where there are two of it, `second` one that names the last record, in any but an instance's first call, `panic` a
+//! panic of the host's own code. A group faults at its end if its key ends in `!`.
 
 use std::sync::{
     Arc,
     atomic::{AtomicBool, AtomicUsize, Ordering},
 };
 
-use super::worker::Maker;
+use super::{
+    aggregate::Rules,
+    live::Live,
+    prepare::Wants,
+    worker::{Maker, ReadPorts, Spec},
+};
 use crate::{
     batch::{Batch, Column, ColumnBuilder},
+    config::OnError,
     plugin::{
-        Accumulated, Effects, Fault, FaultKind, Finished, Groups, Instance, Interrupt, Mapped, Occasion, Produced,
-        Refusals, Selection, Usage,
+        Accumulated, Effects, Fault, FaultKind, Finished, Groups, Instance, Interrupt, Kind, Mapped, Occasion,
+        Produced, Refusals, Selection, Usage,
     },
 };
 
@@ -24,6 +32,30 @@ pub(crate) struct Fake {
     pub(crate) panics: Arc<AtomicBool>,
     /// A panic waits until this is no longer 0.
     pub(crate) panics_after: Option<Arc<AtomicUsize>>,
+    /// Calls of this instance.
+    calls: usize,
+}
+
+/// A stage of the fake whose every side output is read.
+pub(crate) fn spec(kind: Kind, rules: Option<Rules>) -> Spec {
+    Spec {
+        stage: "s".to_owned(),
+        plugin: "fake".to_owned(),
+        digest: "0".to_owned(),
+        kind,
+        wants: Wants::default(),
+        on_error: OnError::Stop,
+        is_read: ReadPorts { rest: true, late: true, refused: true },
+        rules,
+        maker: Arc::new(Fake::default()),
+        interrupt: Interrupt::default(),
+        meter: Arc::default(),
+    }
+}
+
+/// The fake, as a worker holds it.
+pub(crate) fn live() -> Live {
+    Live::new(Arc::new(spec(Kind::Aggregate, None))).unwrap()
 }
 
 impl Maker for Fake {
@@ -38,12 +70,19 @@ enum Seen {
 }
 
 impl Fake {
-    fn see(&self, input: &Batch) -> Result<Vec<Seen>, Box<Fault>> {
+    fn see(&mut self, input: &Batch) -> Result<Vec<Seen>, Box<Fault>> {
+        self.calls += 1;
         let mut seen = Vec::new();
         for (at, value) in (0u32..).zip(input.values().iter()) {
             seen.push(match value {
                 b"refuse" => Seen::Refused,
-                b"fault" => return Err(Box::new(fault(at))),
+                b"fault" => return Err(Box::new(fault(Some(at)))),
+                b"silent" => return Err(Box::new(fault(None))),
+                b"pair" if input.values().iter().filter(|other| *other == b"pair").count() > 1 => {
+                    return Err(Box::new(fault(None)));
+                }
+                b"second" if self.calls > 1 => return Err(Box::new(fault(Some(input.len() as u32 - 1)))),
+                b"pair" | b"second" => Seen::Number(2),
                 b"panic" => {
                     while self.panics_after.as_ref().is_some_and(|count| count.load(Ordering::SeqCst) == 0) {
                         std::thread::yield_now();
@@ -58,11 +97,11 @@ impl Fake {
     }
 }
 
-fn fault(at: u32) -> Fault {
+fn fault(at: Option<u32>) -> Fault {
     Fault {
         kind: FaultKind::Trap,
         message: "told to".to_owned(),
-        at: Some(at),
+        at,
         place: None,
         backtrace: Vec::new(),
         stderr: String::new(),
@@ -153,6 +192,9 @@ impl Instance for Fake {
     }
 
     fn finish(&mut self, _: i64, groups: &Groups, why: Occasion) -> Result<Finished, Box<Fault>> {
+        if groups.keys.iter().any(|key| key.ends_with(b"!")) {
+            return Err(Box::new(fault(None)));
+        }
         let all = Vec::new();
         let windows = groups.windows.as_ref().unwrap_or(&all);
         let values = groups.states.iter().zip(groups.keys.iter()).enumerate().map(|(i, (state, key))| {

@@ -14,7 +14,10 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use super::tally::Tally;
-use crate::{plugin::Usage, time::BEGIN};
+use crate::{
+    plugin::{FaultKind, Usage},
+    time::BEGIN,
+};
 
 /// Live numbers of one source, stage or sink.
 #[derive(Debug)]
@@ -36,6 +39,7 @@ pub struct Meter {
     watermark: AtomicI64,
     /// Counters of the plugin's own, at most as many as the plugin host lets through.
     plugin_counts: Mutex<BTreeMap<Arc<str>, u64>>,
+    faults: Mutex<BTreeMap<FaultKind, u64>>,
 }
 
 impl Default for Meter {
@@ -58,6 +62,7 @@ impl Default for Meter {
             groups: zero(),
             watermark: AtomicI64::new(BEGIN),
             plugin_counts: Mutex::default(),
+            faults: Mutex::default(),
         }
     }
 }
@@ -152,6 +157,16 @@ impl Meter {
     /// The counters of the plugin's own.
     pub fn read_plugin_counts(&self) -> BTreeMap<Arc<str>, u64> {
         self.plugin_counts.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Notes a call that ended in a fault.
+    pub fn fault(&self, kind: FaultKind) {
+        *self.faults.lock().unwrap_or_else(PoisonError::into_inner).entry(kind).or_default() += 1;
+    }
+
+    /// Calls that ended in a fault, by its kind.
+    pub fn read_faults(&self) -> BTreeMap<FaultKind, u64> {
+        self.faults.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Where everything stands.

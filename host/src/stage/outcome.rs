@@ -69,7 +69,17 @@ impl Outcome {
         self
     }
 
-    /// One outcome of those of several workers who shared a piece of work.
+    /// The same of a part of a batch that begins at row `start`.
+    pub fn shifted(mut self, start: usize) -> Self {
+        for rank in self.outputs.iter_mut().flat_map(|output| &mut output.ranks) {
+            if let Rank::Row(row) = rank {
+                *row += start as u32;
+            }
+        }
+        self
+    }
+
+    /// One outcome of those of several workers who shared a piece of work, or of the parts of one.
     pub fn merge(mut parts: Vec<Self>) -> Self {
         if parts.len() == 1 {
             return parts.pop().unwrap_or_default();

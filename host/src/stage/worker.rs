@@ -1,27 +1,29 @@
 //! A worker: one instance of a plugin, and what it makes of a batch.
 //!
-//! Owns the instance and, in an aggregate, its groups; shares nothing. `work` is a pure step but for the plugin it
-//! calls: the same work on the same state comes to the same outcome. Invariant: an instance that committed a fault is
-//! dropped before anything else happens.
+//! Owns what a call's answer comes to, what becomes of records and groups that go no further, and, in an aggregate, its
+//! groups; shares nothing. `work` is a pure step but for the plugin it calls: the same work on the same state comes to
+//! the same outcome. Invariant: of a batch with records that fault, the others come to what they would without them.
 
 use std::{collections::BTreeMap, sync::Arc};
 
 use super::{
-    aggregate::{Aggregate, RefusedGroups, Rules},
+    aggregate::{Aggregate, Folded, Full, RefusedGroups, Rules},
     assemble::{assemble, others},
-    failure::{Failure, Report, Shown, Stop},
+    failure::{Failure, Report, Shown, Stop, reason},
     lane::Gone,
+    live::{Live, Settled},
     meter::Meter,
     outcome::{Outcome, Rank},
     outlet::Port,
     prepare::Wants,
     table::{Changes, Saved},
+    why::Why,
 };
 use crate::{
     batch::Batch,
     config::OnError,
     letter::with_reasons,
-    plugin::{Effects, Fault, FaultKind, Instance, Interrupt, Kind, Level, Refusals, Usage},
+    plugin::{Effects, Fault, FaultKind, Instance, Interrupt, Kind, Level, Refusals, Selection},
     time::{END, Window},
 };
 
@@ -103,10 +105,9 @@ pub type SavedGroups = BTreeMap<(Vec<u8>, Window), Saved>;
 /// One worker.
 pub struct Worker {
     spec: Arc<Spec>,
-    instance: Box<dyn Instance>,
+    live: Live,
     aggregate: Option<Aggregate>,
     watermark: i64,
-    used: Usage,
 }
 
 impl Worker {
@@ -120,19 +121,19 @@ impl Worker {
         groups: &SavedGroups,
         is_mine: impl Fn(&[u8]) -> bool,
     ) -> Result<Self, Failure> {
-        let instance = spec.maker.make(&spec.interrupt).map_err(|fault| report(&spec, *fault, None))?;
+        let live = Live::new(spec.clone()).map_err(|fault| report(&spec, *fault, None))?;
         let aggregate = spec
             .rules
             .clone()
             .map(|rules| Aggregate::new(rules, watermark, groups.iter().filter(|((key, _), _)| is_mine(key))));
         spec.meter.groups(aggregate.as_ref().map_or(0, |aggregate| aggregate.len() as i64));
-        Ok(Self { spec, instance, aggregate, watermark, used: Usage::default() })
+        Ok(Self { spec, live, aggregate, watermark })
     }
 
     /// Does one piece of work.
     ///
     /// # Errors
-    /// What ends the stage; nothing of the work has had an effect.
+    /// What ends the stage; what it made of the work before that is given up with everything since the last commit.
     pub fn work(&mut self, work: Work) -> Result<Outcome, Failure> {
         let groups = self.aggregate.as_ref().map_or(0, Aggregate::len);
         let outcome = match work {
@@ -152,79 +153,82 @@ impl Worker {
     }
 
     fn batch(&mut self, input: usize, batch: Batch) -> Result<Outcome, Failure> {
-        let spec = self.spec.clone();
-        let batch = spec.wants.prepare(input, batch);
-        let mut outcome = Outcome::default();
-        outcome.tally.received = batch.len() as u64;
-        let failed = |fault: Box<Fault>| report(&spec, *fault, Some(&batch));
-        let refused = match spec.kind {
-            Kind::Filter => {
-                let selection = self.instance.filter(self.watermark, &batch).map_err(failed)?;
-                self.filtered(&batch, &selection.keep, &selection.refused, &mut outcome);
-                selection.refused
-            }
-            Kind::Map => {
-                let mapped = self.instance.map(self.watermark, &batch).map_err(failed)?;
-                let origins = assemble(&spec.stage, &batch, mapped.produced, None, &mut outcome);
-                outcome.tally.passed += origins;
-                outcome.tally.filtered += batch.len() as u64 - origins - mapped.refused.at.len() as u64;
-                mapped.refused
-            }
-            Kind::Aggregate => {
-                let Some(aggregate) = &mut self.aggregate else { return Ok(outcome) };
-                let folded =
-                    aggregate.fold(self.watermark, &batch, &mut *self.instance, &mut outcome).map_err(failed)?;
-                outcome.tally.late += folded.late.len() as u64;
-                if spec.is_read.late && !folded.late.is_empty() {
-                    outcome.put_ranked(Port::Late, batch.gather(&folded.late), rows(&folded.late));
-                }
-                for groups in folded.refused_groups {
-                    self.refuse(&groups.groups, &groups.refused, &mut outcome)?;
-                }
-                folded.refused
-            }
-        };
+        let batch = self.spec.wants.prepare(input, batch);
+        let (mut parts, mut search) = (Vec::new(), self.live.search(batch.len()));
+        loop {
+            let (spec, watermark, aggregate) = (&*self.spec, self.watermark, &mut self.aggregate);
+            let settled = self.live.settle(&mut search, |instance, rows| {
+                let part = batch.slice(rows.start, rows.end);
+                answer(spec, watermark, aggregate.as_mut(), instance, part)
+            });
+            let Some(Settled { rows, came }) = settled.map_err(|fault| report(spec, *fault, Some(&batch)))? else {
+                return Ok(Outcome::merge(parts));
+            };
+            let outcome = match came {
+                Ok(answer) => self.take_in(answer)?,
+                Err(fault) => self.blame(&batch, rows.start, &fault)?,
+            };
+            parts.push(outcome.shifted(rows.start));
+        }
+    }
+
+    /// What an answer comes to, with the count windows that it filled and what it refused.
+    fn take_in(&mut self, Answer { part, mut outcome, refused, full }: Answer) -> Result<Outcome, Failure> {
+        if let Some(aggregate) = &mut self.aggregate
+            && !full.is_empty()
+        {
+            let groups = aggregate.finish_full(self.watermark, &part, &full, &mut self.live, &mut outcome);
+            let groups = groups.map_err(|fault| report(&self.spec, *fault, Some(&part)))?;
+            self.refuse_groups(groups, &mut outcome)?;
+        }
         outcome.tally.refused += refused.at.len() as u64;
-        self.refuse(&batch, &refused, &mut outcome)?;
+        let Refusals { at, reasons } = &refused;
+        self.refuse(Refused { from: &part, at, reasons, fault: None }, rows(at), &mut outcome)?;
         Ok(outcome)
     }
 
-    fn filtered(&self, batch: &Batch, keep: &[u32], refused: &Refusals, outcome: &mut Outcome) {
-        let kept = if keep.len() == batch.len() { batch.clone() } else { batch.gather(keep) };
-        outcome.tally.passed += keep.len() as u64;
-        outcome.tally.produced += keep.len() as u64;
-        outcome.tally.filtered += (batch.len() - keep.len() - refused.at.len()) as u64;
-        outcome.put(Port::Main, kept);
-        if self.spec.is_read.rest {
-            let rest = others(batch.len(), [keep, &refused.at]);
-            outcome.put(Port::Rest, batch.gather(&rest));
-        }
+    /// What becomes of record `at` of a batch, which is to blame for a fault.
+    fn blame(&self, batch: &Batch, at: usize, fault: &Fault) -> Result<Outcome, Failure> {
+        let mut outcome = Outcome::default();
+        (outcome.tally.received, outcome.tally.refused) = (1, 1);
+        let (at, reasons) = ([at as u32], [reason(fault)].iter().collect());
+        let refused = Refused { from: batch, at: &at, reasons: &reasons, fault: Some(fault) };
+        self.refuse(refused, vec![Rank::Row(0)], &mut outcome)?;
+        Ok(outcome)
     }
 
-    /// Sends refused records to who reads them, or does what the stage's `on_error` says.
-    fn refuse(&self, batch: &Batch, refused: &Refusals, outcome: &mut Outcome) -> Result<(), Failure> {
-        let (Some(&first), spec) = (refused.at.first(), &self.spec) else { return Ok(()) };
+    fn refuse_groups(&self, groups: Vec<RefusedGroups>, outcome: &mut Outcome) -> Result<(), Failure> {
+        for RefusedGroups { groups, reasons, ranks, fault } in groups {
+            let at: Vec<u32> = (0..groups.len() as u32).collect();
+            let refused = Refused { from: &groups, at: &at, reasons: &reasons, fault: fault.as_deref() };
+            self.refuse(refused, ranks, outcome)?;
+        }
+        Ok(())
+    }
+
+    /// Sends refused records to who reads them, or does what the stage's `on_error` says. `ranks` are theirs.
+    fn refuse(&self, refused: Refused<'_>, ranks: Vec<Rank>, outcome: &mut Outcome) -> Result<(), Failure> {
+        let Refused { from, at, reasons, fault } = refused;
+        let (Some(&first), spec) = (at.first(), &self.spec) else { return Ok(()) };
         if spec.is_read.refused {
-            let refusals = with_reasons(&batch.gather(&refused.at), &spec.stage, &refused.reasons);
-            outcome.put_ranked(Port::Refused, refusals, rows(&refused.at));
+            let why = fault.map_or(Why::Refused, |fault| Why::Fault(fault.kind));
+            let records = with_reasons(&from.gather(at), &spec.stage, reasons);
+            outcome.put_ranked(Port::Refused, why.beside(records), ranks);
             return Ok(());
         }
-        let reason =
-            || refused.reasons.get(0).map(|text| String::from_utf8_lossy(text).into_owned()).unwrap_or_default();
-        match spec.on_error {
+        let reason = || reasons.get(0).map(|text| String::from_utf8_lossy(text).into_owned()).unwrap_or_default();
+        match (spec.on_error, fault) {
             // Letters that nobody takes stop the stage: nothing may vanish.
-            OnError::Stop | OnError::DeadLetter => Err(Failure::Stop(Box::new(Stop {
+            (OnError::Stop | OnError::DeadLetter, Some(fault)) => {
+                Err(report(spec, Fault { at: Some(first), ..fault.clone() }, Some(from)))
+            }
+            (OnError::Stop | OnError::DeadLetter, None) => Err(Failure::Stop(Box::new(Stop {
                 stage: spec.stage.clone(),
                 reason: reason(),
-                record: Shown::of(batch, first as usize).unwrap_or_default(),
+                record: Shown::of(from, first as usize).unwrap_or_default(),
             }))),
-            OnError::Drop => {
-                tracing::debug!(
-                    stage = spec.stage,
-                    dropped = refused.at.len(),
-                    reason = reason(),
-                    "refused records dropped"
-                );
+            (OnError::Drop, _) => {
+                tracing::debug!(stage = spec.stage, dropped = at.len(), reason = reason(), "refused records dropped");
                 Ok(())
             }
         }
@@ -232,46 +236,37 @@ impl Worker {
 
     fn advance(&mut self, time: i64) -> Result<Outcome, Failure> {
         self.watermark = time;
-        self.finish(|aggregate, instance, outcome| aggregate.advance(time, instance, outcome))
+        self.finish(|aggregate, live, outcome| aggregate.advance(time, live, outcome))
     }
 
     fn close(&mut self) -> Result<Outcome, Failure> {
         let watermark = self.watermark;
-        self.finish(|aggregate, instance, outcome| aggregate.close(watermark, instance, outcome))
+        self.finish(|aggregate, live, outcome| aggregate.close(watermark, live, outcome))
     }
 
     fn finish(
         &mut self,
-        step: impl FnOnce(&mut Aggregate, &mut dyn Instance, &mut Outcome) -> Result<Vec<RefusedGroups>, Box<Fault>>,
+        step: impl FnOnce(&mut Aggregate, &mut Live, &mut Outcome) -> Result<Vec<RefusedGroups>, Box<Fault>>,
     ) -> Result<Outcome, Failure> {
         let mut outcome = Outcome::default();
         if let Some(aggregate) = &mut self.aggregate {
-            let refused =
-                step(aggregate, &mut *self.instance, &mut outcome).map_err(|fault| report(&self.spec, *fault, None))?;
-            for groups in refused {
-                self.refuse(&groups.groups, &groups.refused, &mut outcome)?;
-            }
+            let refused = step(aggregate, &mut self.live, &mut outcome);
+            let refused = refused.map_err(|fault| report(&self.spec, *fault, None))?;
+            self.refuse_groups(refused, &mut outcome)?;
         }
         Ok(outcome)
     }
 
-    /// Puts what the call cost and did where others can see it.
+    /// Puts what calls cost and did where others can see it.
     fn note(&mut self, groups_before: usize) {
         let meter = &self.spec.meter;
-        let used = self.instance.usage();
-        meter.calls(Usage {
-            fuel: used.fuel - self.used.fuel,
-            fuel_budget: used.fuel_budget - self.used.fuel_budget,
-            nanos: used.nanos - self.used.nanos,
-            memory: used.memory,
-        });
-        self.used = used;
+        let (usage, Effects { logs, counts }) = self.live.take_spent();
+        meter.calls(usage);
         let groups = self.aggregate.as_ref().map_or(0, Aggregate::len);
         meter.groups(groups as i64 - groups_before as i64);
         if self.watermark != END {
             meter.watermark(self.watermark);
         }
-        let Effects { logs, counts } = self.instance.take_effects();
         for (level, message) in logs {
             let (stage, plugin) = (self.spec.stage.as_str(), self.spec.plugin.as_str());
             match level {
@@ -286,6 +281,71 @@ impl Worker {
     }
 }
 
+/// What a call answered, as far as it is known without a further call.
+struct Answer {
+    part: Batch,
+    outcome: Outcome,
+    refused: Refusals,
+    full: Vec<Full>,
+}
+
+/// Records or groups that go no further.
+struct Refused<'a> {
+    from: &'a Batch,
+    at: &'a [u32],
+    reasons: &'a Column,
+    /// The fault that the only one is to blame for; none where the plugin refused them.
+    fault: Option<&'a Fault>,
+}
+
+/// Makes one call with a part of a batch.
+fn answer(
+    spec: &Spec,
+    watermark: i64,
+    aggregate: Option<&mut Aggregate>,
+    instance: &mut dyn Instance,
+    part: Batch,
+) -> Result<Answer, Box<Fault>> {
+    let mut outcome = Outcome::default();
+    let received = part.len() as u64;
+    outcome.tally.received = received;
+    let (refused, full) = match (spec.kind, aggregate) {
+        (Kind::Filter, _) => {
+            let selection = instance.filter(watermark, &part)?;
+            filtered(spec, &part, &selection, &mut outcome);
+            (selection.refused, Vec::new())
+        }
+        (Kind::Map, _) => {
+            let mapped = instance.map(watermark, &part)?;
+            let origins = assemble(&spec.stage, &part, mapped.produced, None, &mut outcome);
+            outcome.tally.passed += origins;
+            outcome.tally.filtered += received - origins - mapped.refused.at.len() as u64;
+            (mapped.refused, Vec::new())
+        }
+        (Kind::Aggregate, Some(aggregate)) => {
+            let Folded { late, refused, full } = aggregate.fold(watermark, &part, instance, &mut outcome)?;
+            outcome.tally.late += late.len() as u64;
+            if spec.is_read.late && !late.is_empty() {
+                outcome.put_ranked(Port::Late, part.gather(&late), rows(&late));
+            }
+            (refused, full)
+        }
+        (Kind::Aggregate, None) => Default::default(),
+    };
+    Ok(Answer { part, outcome, refused, full })
+}
+
+fn filtered(spec: &Spec, part: &Batch, Selection { keep, refused }: &Selection, outcome: &mut Outcome) {
+    let kept = if keep.len() == part.len() { part.clone() } else { part.gather(keep) };
+    outcome.tally.passed += keep.len() as u64;
+    outcome.tally.produced += keep.len() as u64;
+    outcome.tally.filtered += (part.len() - keep.len() - refused.at.len()) as u64;
+    outcome.put(Port::Main, kept);
+    if spec.is_read.rest {
+        outcome.put(Port::Rest, part.gather(&others(part.len(), [keep, &refused.at])));
+    }
+}
+
 fn rows(at: &[u32]) -> Vec<Rank> {
     at.iter().map(|&at| Rank::Row(at)).collect()
 }
@@ -297,3 +357,6 @@ fn report(spec: &Spec, fault: Fault, batch: Option<&Batch>) -> Failure {
     }
     Failure::Fault(Box::new(Report::new(&spec.stage, &spec.plugin, &spec.digest, fault, batch)))
 }
+
+#[cfg(test)]
+mod tests;

@@ -51,7 +51,8 @@ fn a_fault_is_reported_in_full() {
         "panics.wasm",
         "src/lib.rs:12",
         "sha256:",
-        "begins with: {\"status\":503}",
+        "record 0 of",
+        ": {\"status\":503}",
         "on the way down",
         "faulted",
     ] {

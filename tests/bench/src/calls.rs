@@ -115,7 +115,7 @@ pub fn measure(workload: Workload, batch: u64, size: usize, rounds: usize) -> an
     let input = records::batches(records, size, batch);
     let expected = native(workload, &input)?;
     let side = |engine: Engine| -> anyhow::Result<Side<'_>> {
-        let spec = spec(workload, &engine)?;
+        let spec = spec(workload.guest(), &engine, OnError::Stop)?;
         let input = &input;
         Ok(Box::new(move || {
             // A worker for each run, so that no run finds the groups of the one before.
@@ -141,7 +141,7 @@ pub fn measure(workload: Workload, batch: u64, size: usize, rounds: usize) -> an
     Ok(Row { workload, batch, size, records, native, plugin, unmetered })
 }
 
-fn failed(failure: tidegate::stage::failure::Failure) -> anyhow::Error {
+pub(crate) fn failed(failure: tidegate::stage::failure::Failure) -> anyhow::Error {
     anyhow!("the stage failed: {failure:?}")
 }
 
@@ -153,26 +153,28 @@ impl Maker for Fresh {
     }
 }
 
-fn spec(workload: Workload, engine: &Engine) -> anyhow::Result<Arc<Spec>> {
-    let path = crate::guest(workload.guest());
+/// A stage of the plugin `guest` alone.
+pub(crate) fn spec(guest: &str, engine: &Engine, on_error: OnError) -> anyhow::Result<Arc<Spec>> {
+    let path = crate::guest(guest);
     let bytes = std::fs::read(&path).with_context(|| format!("read {}", path.display()))?;
     let plugin = Plugin::load(engine, &bytes)?;
     let kind = plugin.kind();
     let rules = Rules {
-        stage: workload.guest().to_owned(),
+        stage: guest.to_owned(),
         windowing: Windowing::None,
         ttl: None,
         groups: 1024,
         has_ids: false,
         peers: Peers::None,
+        state_version: plugin.described().state_version,
     };
     Ok(Arc::new(Spec {
-        stage: workload.guest().to_owned(),
+        stage: guest.to_owned(),
         plugin: path.display().to_string(),
         digest: String::new(),
         kind,
         wants: Wants::new(&plugin.described().needs.iter().map(ToString::to_string).collect::<Vec<_>>(), None),
-        on_error: OnError::Stop,
+        on_error,
         is_read: ReadPorts::default(),
         rules: (kind == Kind::Aggregate).then_some(rules),
         maker: Arc::new(Fresh(plugin)),

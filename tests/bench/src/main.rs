@@ -6,7 +6,7 @@ use anyhow::{Context as _, ensure};
 use bench::{
     calls::{self, BATCHES, SIZES, Workload},
     clock::Took,
-    start, whole,
+    poison, start, whole,
 };
 
 /// Rounds in which the sides of a comparison take turns.
@@ -19,10 +19,14 @@ const WHOLE: u64 = 400_000;
 type Part = fn() -> anyhow::Result<()>;
 
 fn main() -> anyhow::Result<()> {
-    let parts: [(&str, Part); 3] = [("stage", one_stage), ("pipeline", whole_pipeline), ("start", starts)];
+    let parts: [(&str, Part); 4] =
+        [("stage", one_stage), ("poison", poisoned), ("pipeline", whole_pipeline), ("start", starts)];
     let only = std::env::args().nth(1);
     if let Some(only) = &only {
-        ensure!(parts.iter().any(|(name, _)| name == only), "there are `stage`, `pipeline` and `start`, no `{only}`");
+        ensure!(
+            parts.iter().any(|(name, _)| name == only),
+            "there are `stage`, `poison`, `pipeline` and `start`, no `{only}`"
+        );
     }
     machine();
     parts.iter().filter(|(name, _)| only.as_ref().is_none_or(|only| only == name)).try_for_each(|(_, part)| part())
@@ -71,6 +75,19 @@ fn one_stage() -> anyhow::Result<()> {
                 );
             }
         }
+    }
+    Ok(())
+}
+
+fn poisoned() -> anyhow::Result<()> {
+    println!("\nPoisoned records among others, 1024 × 256; nanoseconds of every record by the wall clock.\n");
+    println!("| | none | refused 0.1 % | 1 % | 10 % | trapped 0.1 % | 1 % | 10 % |");
+    println!("|---|--:|--:|--:|--:|--:|--:|--:|");
+    for (guest, title) in poison::PLUGINS {
+        let row = poison::measure(guest, ROUNDS)?;
+        let each = |took: &Took| format!("{:.1}", took.wall.as_nanos() as f64 / poison::RECORDS as f64);
+        let all: Vec<String> = [&row.clean].into_iter().chain(&row.refused).chain(&row.trapped).map(each).collect();
+        println!("| {title} | {} |", all.join(" | "));
     }
     Ok(())
 }

@@ -139,3 +139,44 @@ pub struct Total<'a> {
     count: u64,
     us: u64,
 }
+
+/// What a poisoned record begins with that is refused.
+pub const REFUSED: u8 = b'E';
+
+/// What a poisoned record begins with that traps.
+pub const TRAPS: u8 = b'T';
+
+/// Why a record is refused.
+#[derive(Clone, Copy, Debug)]
+pub struct Poisoned;
+
+impl std::fmt::Display for Poisoned {
+    fn fmt(&self, to: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        to.write_str("the record is poisoned")
+    }
+}
+
+impl std::error::Error for Poisoned {}
+
+/// Does what a poisoned record is there for.
+///
+/// # Errors
+/// For one that begins with [`REFUSED`].
+///
+/// # Panics
+/// For one that begins with [`TRAPS`].
+#[inline]
+pub fn taste(value: &[u8]) -> Result<(), Poisoned> {
+    match value.first() {
+        Some(&REFUSED) => Err(Poisoned),
+        Some(&TRAPS) => panic!("the record traps"),
+        _ => Ok(()),
+    }
+}
+
+/// Whether a sum over the value, taken again and again for some 5 µs, is even.
+#[inline]
+pub fn toil(value: &[u8]) -> bool {
+    let once = |sum: u32| value.iter().fold(sum, |sum, byte| sum.rotate_left(5) ^ u32::from(*byte));
+    (0..36).fold(0, |sum, _| once(std::hint::black_box(sum))).is_multiple_of(2)
+}

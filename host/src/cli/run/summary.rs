@@ -182,6 +182,10 @@ fn row(kind: &str, part: &PartStatus, seconds: f64) -> Vec<String> {
             rest.push(format!("{} {word}", figure::count(count)));
         }
     }
+    for (kind, count) in &part.faults {
+        let calls = figure::several(usize::try_from(*count).unwrap_or(usize::MAX), "fault");
+        rest.push(format!("{calls} ({})", kind.name().replace('_', " ")));
+    }
     if reading.groups > 0 {
         rest.push(format!("{} groups held", figure::count(reading.groups)));
     }

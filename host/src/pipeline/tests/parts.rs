@@ -418,7 +418,7 @@ impl Plan {
         }
         let panics_after = gate.is_some().then(|| collected.handed.clone());
         let fake = Fake { panics_after, ..self.fake.clone() };
-        let plugin = PluginPart { digest: "0".to_owned(), maker: Arc::new(fake) };
+        let plugin = PluginPart { digest: "0".to_owned(), state_version: 1, maker: Arc::new(fake) };
         Parts {
             plugins: graph.stages.iter().map(|_| plugin.clone()).collect(),
             sinks: sinks.collect(),

@@ -78,7 +78,7 @@ fn an_interrupt_ends_calls_under_way_and_later_ones_and_is_nobodys_fault() {
 
 #[test]
 fn more_handles_than_are_lent_is_a_fault_of_memory() {
-    let mut guest = Guest::new(&Limits::default(), true);
+    let mut guest = Guest::new(&Limits::default(), true, &Arc::default());
     let full = (0..1000).find_map(|_| guest.handles.push(()).err()).expect("handles run out");
     let fault = report(Failure::Ended(full.into()), &guest, 0);
     assert_eq!((fault.kind, fault.message.contains("handles")), (FaultKind::MemoryLimit, true));

@@ -4,14 +4,18 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    stage::{fake::Fake, worker::SavedGroups},
+    stage::{
+        fake::{Fake, live},
+        worker::SavedGroups,
+    },
     time::{Clock, Cut},
 };
 
 const SIZE: i64 = 100;
 
 fn rules(windowing: Windowing) -> Rules {
-    Rules { stage: "s".to_owned(), windowing, ttl: None, groups: 3, has_ids: false, peers: Peers::None }
+    let (stage, has_ids, peers) = ("s".to_owned(), false, Peers::None);
+    Rules { stage, windowing, ttl: None, groups: 3, has_ids, peers, state_version: 3 }
 }
 
 /// Running groups that are kept so long after their last record.
@@ -51,6 +55,7 @@ fn run(rules: &Rules, records: &[(u8, i64, u64)], splits: &[usize], restarts: Op
     let mut clock = Clock::new(Duration::from_millis(80), Duration::from_secs(1 << 40));
     let mut aggregate = Aggregate::new(rules.clone(), BEGIN, std::iter::empty());
     let (mut saved, mut fake, mut watermark, mut run) = (SavedGroups::new(), Fake::default(), BEGIN, Run::default());
+    let mut live = live();
     let mut bounds = splits.to_vec();
     bounds.extend([0, records.len()]);
     bounds.iter_mut().for_each(|bound| *bound = (*bound).min(records.len()));
@@ -61,12 +66,15 @@ fn run(rules: &Rules, records: &[(u8, i64, u64)], splits: &[usize], restarts: Op
         let mut start = 0;
         for Cut { end, watermark: mark } in clock.advance(&times) {
             let mut outcome = Outcome::default();
-            let folded = aggregate.fold(watermark, &batch(&part[start..end]), &mut fake, &mut outcome).unwrap();
+            let records = batch(&part[start..end]);
+            let folded = aggregate.fold(watermark, &records, &mut fake, &mut outcome).unwrap();
+            let refused = aggregate.finish_full(watermark, &records, &folded.full, &mut live, &mut outcome).unwrap();
+            assert!(refused.is_empty());
             run.late.extend(folded.late.iter().map(|&at| part[start + at as usize].2));
             start = end;
             if let Some(mark) = mark {
                 watermark = mark;
-                aggregate.advance(mark, &mut fake, &mut outcome).unwrap();
+                aggregate.advance(mark, &mut live, &mut outcome).unwrap();
             }
             run.out.extend(values(&outcome));
         }
@@ -82,7 +90,7 @@ fn run(rules: &Rules, records: &[(u8, i64, u64)], splits: &[usize], restarts: Op
         }
     }
     let mut outcome = Outcome::default();
-    aggregate.advance(END, &mut fake, &mut outcome).unwrap();
+    aggregate.advance(END, &mut live, &mut outcome).unwrap();
     run.out.extend(values(&outcome));
     assert!(aggregate.is_empty());
     run
@@ -188,7 +196,7 @@ fn a_fault_leaves_every_group_as_it_was() {
         aggregate.fold(BEGIN, &poison, &mut fake, &mut outcome).unwrap_err();
         assert_eq!((outcome, aggregate.len()), (Outcome::default(), 1));
         let mut closed = Outcome::default();
-        aggregate.close(BEGIN, &mut fake, &mut closed).unwrap();
+        aggregate.close(BEGIN, &mut live(), &mut closed).unwrap();
         assert!(values(&closed)[0].contains("=5/1 Early"), "{:?}", values(&closed));
         assert_eq!(closed.outputs[0].batch.timestamps().unwrap(), [if windowing == tumbling(0) { 99 } else { 1 }]);
     }
@@ -204,9 +212,9 @@ fn a_fault_leaves_no_timer_to_the_group_that_comes_after() {
         .unwrap();
     aggregate.fold(BEGIN, &poison, &mut fake, &mut outcome).unwrap_err();
     aggregate.fold(BEGIN, &batch(&[(0, 550, 5)]), &mut fake, &mut outcome).unwrap();
-    aggregate.advance(SIZE + 60, &mut fake, &mut outcome).unwrap();
+    aggregate.advance(SIZE + 60, &mut live(), &mut outcome).unwrap();
     assert_eq!((values(&outcome), aggregate.len()), (Vec::new(), 1));
-    aggregate.advance(600, &mut fake, &mut outcome).unwrap();
+    aggregate.advance(600, &mut live(), &mut outcome).unwrap();
     assert_eq!(values(&outcome), ["a@500=5/1 Closed"]);
 }
 
@@ -250,9 +258,56 @@ fn what_a_drain_puts_out_is_marked_incomplete() {
     let mut aggregate = Aggregate::new(rules(tumbling(0)), BEGIN, std::iter::empty());
     let (mut fake, mut outcome) = (Fake::default(), Outcome::default());
     aggregate.fold(BEGIN, &batch(&[(0, 1, 5)]), &mut fake, &mut outcome).unwrap();
-    aggregate.close(BEGIN, &mut fake, &mut outcome).unwrap();
+    aggregate.close(BEGIN, &mut live(), &mut outcome).unwrap();
     assert_eq!(values(&outcome), ["a@0=5/1 Early"]);
     let headers = outcome.outputs[0].batch.headers().unwrap().get(0).unwrap().to_vec();
     assert_eq!(crate::batch::Headers::new(&headers).collect::<Vec<_>>(), [INCOMPLETE]);
     assert!(aggregate.is_empty());
+}
+
+/// A group that faults at its end goes no further, and says all there is of it; the others come out as without it.
+#[test]
+fn a_group_that_faults_at_its_end_leaves_the_others_alone() {
+    for (windowing, headers) in [
+        (tumbling(0), vec!["tidegate-window-start 0", "tidegate-window-end 100", "tidegate-state-version 3"]),
+        (Windowing::None, vec!["tidegate-state-version 3"]),
+        (Windowing::Count(2), vec!["tidegate-state-version 3"]),
+    ] {
+        let mut runs = Vec::new();
+        for keys in [["a", "b!", "c", "d!", "e", "f"], ["a", "b", "c", "d", "e", "f"]] {
+            let twice: Vec<&str> = keys.into_iter().chain(keys).collect();
+            let records = Batch::of_values((1..=12).map(|n| n.to_string()).collect())
+                .with_keys(twice.iter().collect())
+                .and_then(|batch| batch.with_timestamps(vec![7; 12]))
+                .unwrap();
+            let (mut live, mut outcome) = (live(), Outcome::default());
+            let mut aggregate = Aggregate::new(Rules { groups: 4, ..rules(windowing) }, BEGIN, std::iter::empty());
+            let folded = aggregate.fold(BEGIN, &records, &mut Fake::default(), &mut outcome).unwrap();
+            let mut refused = aggregate.finish_full(BEGIN, &records, &folded.full, &mut live, &mut outcome).unwrap();
+            refused.extend(aggregate.advance(END, &mut live, &mut outcome).unwrap());
+            assert!(aggregate.is_empty(), "what goes no further counts as closed");
+            let told = refused.iter().map(|groups| {
+                assert_eq!((groups.groups.len(), groups.reasons.len(), groups.ranks.len()), (1, 1, 1));
+                let headers = groups.groups.headers().unwrap().get(0).unwrap().to_vec();
+                (groups.groups.keys().unwrap().get(0).unwrap().to_vec(), groups.fault.is_some(), headers)
+            });
+            runs.push((values(&outcome), told.collect::<Vec<_>>()));
+        }
+        let (clean, with) = (runs.pop().unwrap(), runs.pop().unwrap());
+        let kept: Vec<&String> = clean.0.iter().filter(|value| !value.starts_with(['b', 'd'])).collect();
+        assert_eq!((with.0.iter().collect::<Vec<_>>(), clean.1.len()), (kept, 0));
+        assert_eq!(with.1.iter().map(|(key, ..)| key.as_slice()).collect::<Vec<_>>(), [b"b!", b"d!"]);
+        for (_, is_fault, item) in &with.1 {
+            let pairs: Vec<(&[u8], &[u8])> = crate::batch::Headers::new(item).collect();
+            let (state, others): (Vec<_>, Vec<_>) = pairs.into_iter().partition(|(name, _)| *name == b"tidegate-state");
+            let others: Vec<String> = others
+                .iter()
+                .map(|(name, value)| format!("{} {}", String::from_utf8_lossy(name), String::from_utf8_lossy(value)))
+                .collect();
+            assert_eq!(
+                (others, state.len(), state[0].1.len(), *is_fault),
+                (headers.iter().map(|s| (*s).to_owned()).collect(), 1, 16, true)
+            );
+        }
+    }
 }
