@@ -69,6 +69,71 @@ pub enum Kind {
     Refused,
     /// It could not be decoded; the letter holds its raw bytes.
     Decode,
+    /// The plugin panics or traps whenever it gets it.
+    Trap,
+    /// It uses more fuel than a call has.
+    OutOfFuel,
+    /// It takes longer than a call may.
+    Deadline,
+    /// It makes the plugin want more memory than it may have.
+    MemoryLimit,
+    /// It makes the plugin put out or log more than it may.
+    OutputLimit,
+    /// The plugin's answer does not fit.
+    BadReply,
+    /// It makes the plugin exit.
+    Exit,
+}
+
+/// Name of the further column of refused records that says their kind, in one byte each: its place in [`KINDS`]. Absent
+/// or empty for what a source or sink refused.
+const WHY: &str = "why";
+
+/// A byte never changes its meaning, for it is kept.
+const KINDS: [Kind; 9] = [
+    Kind::Refused,
+    Kind::Decode,
+    Kind::Trap,
+    Kind::OutOfFuel,
+    Kind::Deadline,
+    Kind::MemoryLimit,
+    Kind::OutputLimit,
+    Kind::BadReply,
+    Kind::Exit,
+];
+
+impl Kind {
+    /// Why record `at` of a batch of refused ones is there; none where no stage refused it.
+    pub fn of(batch: &Batch, at: usize) -> Option<Self> {
+        match batch.named(WHY)?.get(at)? {
+            [byte] => KINDS.get(usize::from(*byte)).copied(),
+            _ => None,
+        }
+    }
+
+    /// The same records, all of them refused for this.
+    pub fn beside(self, batch: Batch) -> Batch {
+        let Some(byte) = KINDS.iter().position(|known| *known == self).and_then(|at| u8::try_from(at).ok()) else {
+            return batch;
+        };
+        let column = Column::repeat(&[byte], batch.len());
+        batch.clone().with_named(Arc::from(WHY), column).unwrap_or(batch)
+    }
+
+    /// What it is called.
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::Refused => "refused",
+            Self::Decode => "not decoded",
+            Self::Trap => "trap",
+            Self::OutOfFuel => "out of fuel",
+            Self::Deadline => "deadline",
+            Self::MemoryLimit => "memory limit",
+            Self::OutputLimit => "output limit",
+            Self::BadReply => "bad reply",
+            Self::Exit => "exit",
+        }
+    }
 }
 
 /// Bytes as people and programs read them.
@@ -158,4 +223,21 @@ pub fn with_header(batch: &Batch, name: &str, values: &Column) -> Batch {
 /// Refused records with two more headers: who refused them, and why.
 pub fn with_reasons(batch: &Batch, by: &str, reasons: &Column) -> Batch {
     with_header(&with_header(batch, REFUSED_BY, &Column::repeat(by.as_bytes(), batch.len())), REASON, reasons)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn why_a_record_was_refused_can_be_read_beside_it() {
+        let batch = || Batch::of_values(["a", "b"].iter().collect());
+        for kind in KINDS {
+            let beside = kind.beside(batch());
+            assert_eq!((Kind::of(&beside, 1), Kind::of(&beside, 2)), (Some(kind), None));
+        }
+        assert_eq!(Kind::of(&batch(), 0), None);
+        let mixed = Batch::concat(&[batch(), Kind::Refused.beside(batch())]);
+        assert_eq!([0, 2].map(|at| Kind::of(&mixed, at)), [None, Some(Kind::Refused)]);
+    }
 }

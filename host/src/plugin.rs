@@ -40,8 +40,11 @@ pub use load::{LoadError, Plugin};
 
 use std::sync::Arc;
 
-use crate::batch::{Batch, Column};
 pub use crate::time::Window;
+use crate::{
+    batch::{Batch, Column},
+    letter,
+};
 
 /// What a plugin does with records; each is a world of the contract.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -182,6 +185,21 @@ pub enum FaultKind {
     Exit,
     /// A fresh instance could not be made or configured.
     InstantiateFailed,
+}
+
+impl From<FaultKind> for letter::Kind {
+    fn from(kind: FaultKind) -> Self {
+        match kind {
+            // No record is ever to blame for the last two.
+            FaultKind::Trap | FaultKind::Interrupted | FaultKind::InstantiateFailed => Self::Trap,
+            FaultKind::OutOfFuel => Self::OutOfFuel,
+            FaultKind::Deadline => Self::Deadline,
+            FaultKind::MemoryLimit => Self::MemoryLimit,
+            FaultKind::OutputLimit => Self::OutputLimit,
+            FaultKind::BadReply => Self::BadReply,
+            FaultKind::Exit => Self::Exit,
+        }
+    }
 }
 
 impl FaultKind {

@@ -20,7 +20,6 @@ pub mod prepare;
 pub mod table;
 pub mod tally;
 pub mod turns;
-pub mod why;
 pub mod worker;
 
 use crate::{batch::Batch, epoch::Epoch, time::Mark};

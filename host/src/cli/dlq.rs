@@ -83,6 +83,20 @@ enum KindWord {
     Refused,
     /// Not decoded.
     Decode,
+    /// The plugin panics or traps.
+    Trap,
+    /// More fuel than a call has.
+    OutOfFuel,
+    /// Longer than a call may take.
+    Deadline,
+    /// More memory than a plugin may have.
+    MemoryLimit,
+    /// More output or logs than a plugin may give.
+    OutputLimit,
+    /// An answer that does not fit.
+    BadReply,
+    /// The plugin exits.
+    Exit,
 }
 
 #[derive(Args, Debug)]
@@ -187,6 +201,13 @@ impl Filter {
         let kind = |word| match word {
             KindWord::Refused => Kind::Refused,
             KindWord::Decode => Kind::Decode,
+            KindWord::Trap => Kind::Trap,
+            KindWord::OutOfFuel => Kind::OutOfFuel,
+            KindWord::Deadline => Kind::Deadline,
+            KindWord::MemoryLimit => Kind::MemoryLimit,
+            KindWord::OutputLimit => Kind::OutputLimit,
+            KindWord::BadReply => Kind::BadReply,
+            KindWord::Exit => Kind::Exit,
         };
         Query {
             stage: self.stage.clone(),
@@ -240,10 +261,7 @@ impl Ls {
 }
 
 fn row(Listed { pipeline, letter }: &Listed) -> Vec<String> {
-    let kind = match letter.kind {
-        Kind::Refused => "refused",
-        Kind::Decode => "not decoded",
-    };
+    let kind = letter.kind.words();
     vec![
         pipeline.clone(),
         letter.offset.to_string(),

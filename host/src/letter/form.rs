@@ -7,7 +7,7 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::{Data, Kind, Letter, Origin, Origins, PLACE, Part, REASON, REFUSED_BY, hex};
+use super::{Data, Kind, Letter, Origin, Origins, PLACE, Part, REASON, REFUSED_BY, WHY, hex};
 use crate::{
     batch::{Batch, Column, ColumnBuilder, Headers, ID, Limit},
     codec::pack::{Unpacked, pack, unpack},
@@ -108,7 +108,7 @@ fn payload(part: &Batch, refusals: &[Refusal<'_>], origins: &Origins) -> Bytes {
         reasons.push(refusal.reason);
         places.push(refusal.place.unwrap_or_default());
     }
-    let mut record = part.clone().retain_named(|name| name == ID);
+    let mut record = part.clone().retain_named(|name| name == ID || name == WHY);
     let columns = [(Some(REASON), reasons), (refusals.iter().any(|one| one.place.is_some()).then_some(PLACE), places)];
     for (name, mut column) in columns {
         if let Some(name) = name {
@@ -139,7 +139,11 @@ pub(super) fn letters(offset: u64, block: &Block) -> Result<Vec<Letter>, Unreada
         Letter {
             offset: offset + at as u64,
             by: head.by.clone(),
-            kind: if head.by.part == Part::Source && place.is_some() { Kind::Decode } else { Kind::Refused },
+            kind: match Kind::of(&batch, at) {
+                Some(kind) => kind,
+                None if head.by.part == Part::Source && place.is_some() => Kind::Decode,
+                None => Kind::Refused,
+            },
             reason: String::from_utf8_lossy(&items(batch.named(REASON), at).unwrap_or_default()).into_owned(),
             place: place.map(|place| String::from_utf8_lossy(&place).into_owned()),
             epoch: block.epoch.0,

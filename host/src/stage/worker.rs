@@ -17,12 +17,11 @@ use super::{
     outlet::Port,
     prepare::Wants,
     table::{Changes, Saved},
-    why::Why,
 };
 use crate::{
-    batch::Batch,
+    batch::{Batch, Column},
     config::OnError,
-    letter::with_reasons,
+    letter::{self, with_reasons},
     plugin::{Effects, Fault, FaultKind, Instance, Interrupt, Kind, Level, Refusals, Selection},
     time::{END, Window},
 };
@@ -211,7 +210,7 @@ impl Worker {
         let Refused { from, at, reasons, fault } = refused;
         let (Some(&first), spec) = (at.first(), &self.spec) else { return Ok(()) };
         if spec.is_read.refused {
-            let why = fault.map_or(Why::Refused, |fault| Why::Fault(fault.kind));
+            let why = fault.map_or(letter::Kind::Refused, |fault| fault.kind.into());
             let records = with_reasons(&from.gather(at), &spec.stage, reasons);
             outcome.put_ranked(Port::Refused, why.beside(records), ranks);
             return Ok(());

@@ -178,7 +178,7 @@ fn letters_at_their_limit_pause_the_pipeline_and_say_so_and_a_purge_makes_room()
         while !board.not_ready().iter().any(|it| it.who == "dead_letters" && it.why.contains("make room")) {
             tokio::task::yield_now().await;
         }
-        running.commands.send(Command::Drain(Duration::from_millis(50))).await.unwrap();
+        running.commands.send(Command::Drain(Drain::within(Duration::from_millis(50)))).await.unwrap();
         let ended = end(running).await;
         let kept = all(&ended.board.letters().readable().unwrap());
         (ended.ending, kept)

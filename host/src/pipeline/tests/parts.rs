@@ -417,7 +417,8 @@ impl Plan {
             sources.push(Box::new(silent));
         }
         let panics_after = gate.is_some().then(|| collected.handed.clone());
-        let fake = Fake { panics_after, ..self.fake.clone() };
+        let mut fake = self.fake.clone();
+        fake.panics_after = panics_after;
         let plugin = PluginPart { digest: "0".to_owned(), state_version: 1, maker: Arc::new(fake) };
         Parts {
             plugins: graph.stages.iter().map(|_| plugin.clone()).collect(),

@@ -19,11 +19,13 @@ use crate::{
     batch::{Batch, Limit},
     config::Retry,
     epoch::Epoch,
+    log::Access,
     sink::{Refused, Sink, SinkError},
     stage::{
         Item,
         lane::{Handle, Sender, lanes},
         meter::Meter,
+        outlet::Outlet,
     },
 };
 
@@ -93,7 +95,7 @@ fn drive(hangs: bool, lets_go: bool) -> Driven {
         sink: Box::new(Late { unsettled: 0, due: None, hangs, lets_go, calls: sender }),
         retry: Retry::default(),
         meter: meter.clone(),
-        board: Arc::new(Board::new(graph)),
+        board: Arc::new(Board::new(graph, Access::default())),
     };
     let point = SinkPoint { received: vec![0], ..SinkPoint::default() };
     let (keep, committed) = tokio::sync::watch::channel(Epoch(0));

@@ -240,10 +240,10 @@ fn a_group_is_gone_once_the_watermark_has_left_its_last_record_behind_by_its_tim
     assert_eq!(alive(110), ["a@-1=5/2 Closed", "b@-1=2/1 Closed"]);
 
     let mut aggregate = Aggregate::new(expiring(100), BEGIN, std::iter::empty());
-    let (mut fake, mut outcome) = (Fake::default(), Outcome::default());
+    let (mut fake, mut live, mut outcome) = (Fake::default(), live(), Outcome::default());
     aggregate.fold(BEGIN, &batch(&[(0, 0, 5), (1, 60, 6)]), &mut fake, &mut outcome).unwrap();
     aggregate.take_changes();
-    aggregate.advance(101, &mut fake, &mut outcome).unwrap();
+    aggregate.advance(101, &mut live, &mut outcome).unwrap();
     let changes = aggregate.take_changes();
     let gone: Vec<_> = changes.iter().map(|change| (change.key.to_vec(), change.kept.is_some())).collect();
     assert_eq!(

@@ -16,7 +16,7 @@ use crate::{
 #[derive(Debug, Default, PartialEq)]
 struct Run {
     out: BTreeMap<Port, Vec<String>>,
-    why: Vec<Option<Why>>,
+    why: Vec<Option<letter::Kind>>,
     tally: Tally,
 }
 
@@ -26,7 +26,7 @@ impl Run {
             let values = output.batch.values().iter().map(|value| String::from_utf8_lossy(value).into_owned());
             self.out.entry(output.port).or_default().extend(values);
             if output.port == Port::Refused {
-                self.why.extend((0..output.batch.len()).map(|at| Why::of(&output.batch, at)));
+                self.why.extend((0..output.batch.len()).map(|at| letter::Kind::of(&output.batch, at)));
             }
         }
         self.tally.add(&outcome.tally);
@@ -34,7 +34,15 @@ impl Run {
 }
 
 fn rules(windowing: Windowing) -> Rules {
-    Rules { stage: "s".to_owned(), windowing, groups: 3, has_ids: false, peers: Peers::None, state_version: 1 }
+    Rules {
+        stage: "s".to_owned(),
+        windowing,
+        ttl: None,
+        groups: 3,
+        has_ids: false,
+        peers: Peers::None,
+        state_version: 1,
+    }
 }
 
 fn batch(records: &[(usize, &str)]) -> Batch {
@@ -106,7 +114,7 @@ proptest! {
         let expected: Vec<&String> = values.iter().filter(|v| is_poison(v) || *v == "refuse").collect();
         let late = |value: &&String| !is_poison(value) && with.out.get(&Port::Late).is_some_and(|late| late.contains(value));
         prop_assert_eq!(refused.iter().collect::<Vec<_>>(), expected.into_iter().filter(|v| !late(v)).collect::<Vec<_>>());
-        let why = |value: &String| Some(if is_poison(value) { Why::Fault(FaultKind::Trap) } else { Why::Refused });
+        let why = |value: &String| Some(if is_poison(value) { letter::Kind::Trap } else { letter::Kind::Refused });
         prop_assert_eq!(with.why, refused.iter().map(why).collect::<Vec<_>>());
 
         let poison = refused.iter().filter(|value| is_poison(value)).count() as u64;
@@ -142,7 +150,7 @@ fn a_group_that_faults_is_refused_with_the_reason_or_stops_the_pipeline() {
     let outcome = work(made()).unwrap();
     let refused = outcome.outputs.iter().find(|output| output.port == Port::Refused).unwrap();
     assert_eq!(refused.batch.keys().unwrap().iter().collect::<Vec<_>>(), [b"bad!"]);
-    assert_eq!(Why::of(&refused.batch, 0), Some(Why::Fault(FaultKind::Trap)));
+    assert_eq!(letter::Kind::of(&refused.batch, 0), Some(letter::Kind::Trap));
     let headers = refused.batch.headers().unwrap().get(0).unwrap();
     let reason = crate::batch::Headers::new(headers).find(|(name, _)| *name == b"tidegate-reason");
     assert_eq!(reason.unwrap().1, b"trap: told to");
