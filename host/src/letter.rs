@@ -11,7 +11,10 @@ use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
-use crate::batch::{Batch, Column, ColumnBuilder, push_header};
+use crate::{
+    batch::{Batch, Column, ColumnBuilder, push_header},
+    secret::mask,
+};
 
 pub use form::{Unreadable, blocks};
 pub use search::{Page, Query, page};
@@ -220,8 +223,18 @@ pub fn with_header(batch: &Batch, name: &str, values: &Column) -> Batch {
     batch.clone().with_headers(headers.finish()).unwrap_or_else(|_| batch.clone())
 }
 
-/// Refused records with two more headers: who refused them, and why.
+/// A reason with its secrets masked.
+fn hidden(reason: &[u8]) -> Cow<'_, [u8]> {
+    match std::str::from_utf8(reason).map(mask) {
+        Ok(Cow::Owned(masked)) => masked.into_bytes().into(),
+        _ => reason.into(),
+    }
+}
+
+/// Refused records with two more headers: who refused them, and why. Secrets in the reasons are masked: what a plugin says
+/// may hold one that it was told.
 pub fn with_reasons(batch: &Batch, by: &str, reasons: &Column) -> Batch {
+    let reasons = &reasons.iter().map(hidden).collect();
     with_header(&with_header(batch, REFUSED_BY, &Column::repeat(by.as_bytes(), batch.len())), REASON, reasons)
 }
 
@@ -239,5 +252,17 @@ mod tests {
         assert_eq!(Kind::of(&batch(), 0), None);
         let mixed = Batch::concat(&[batch(), Kind::Refused.beside(batch())]);
         assert_eq!([0, 2].map(|at| Kind::of(&mixed, at)), [None, Some(Kind::Refused)]);
+    }
+
+    #[test]
+    fn a_secret_in_a_reason_is_masked() {
+        crate::secret::remember("hunter2-of-letters");
+        let reasons = ["told hunter2-of-letters", "told nothing"].iter().collect();
+        let refused = with_reasons(&Batch::of_values(["a", "b"].iter().collect()), "s", &reasons);
+        let reason = |at: usize| {
+            let headers = crate::batch::Headers::new(refused.headers().unwrap().get(at).unwrap());
+            headers.filter(|(name, _)| *name == REASON.as_bytes()).map(|(_, value)| value.to_vec()).collect::<Vec<_>>()
+        };
+        assert_eq!((reason(0), reason(1)), (vec![b"told ***".to_vec()], vec![b"told nothing".to_vec()]));
     }
 }

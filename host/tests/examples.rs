@@ -29,7 +29,7 @@ use tidegate::{
         self, Diagnostic,
         diagnostic::{Colour, render},
     },
-    pipeline::{self, Command, Ended, Ending, Parts, ledger, open},
+    pipeline::{self, Command, Drain, Ended, Ending, Parts, ledger, open},
     plugin::Engine,
     sink::writer,
 };

@@ -223,7 +223,7 @@ pub(super) mod tests {
             headers: vec![(Data::Text("h".to_owned()), Data::Bytes { hex: "ff".to_owned() })],
             id: Some("01".repeat(16)),
         };
-        assert_eq!(read(&blocks), [expected.clone()]);
+        assert_eq!(read(&blocks), std::slice::from_ref(&expected));
         let json = serde_json::to_string(&expected).unwrap();
         assert_eq!(serde_json::from_str::<Letter>(&json).unwrap(), expected, "{json}");
     }

@@ -181,7 +181,8 @@ pub fn account(store: &Store, pipeline: &str) -> Result<Account, Unkept> {
         let (from, to) = name.split_once(" → ").ok_or_else(unread)?;
         let from = from.split('.').next().unwrap_or(from);
         let out = (points.sources.get(from).map(|point| &point.sent))
-            .or_else(|| points.stages.get(from).map(|stage| &stage.point.sent));
+            .or_else(|| points.stages.get(from).map(|stage| &stage.point.sent))
+            .or_else(|| points.sinks.get(from).map(|point| &point.sent));
         let into = (points.stages.get(to).map(|stage| &stage.point.received))
             .or_else(|| points.sinks.get(to).map(|point| &point.received));
         let next = |counts: &[u64], at: &mut usize| {

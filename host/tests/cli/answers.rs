@@ -34,7 +34,7 @@ fn exit_codes_say_who_has_to_act() {
         (&["explain", "TG999"], 2, "no such code"),
         (&["run", "late.yaml"], 3, "/proc/nowhere"),
         (&["status"], 3, "reach a host"),
-        (&["run", "panics.yaml"], 4, "no status in record"),
+        (&["run", "panics.yaml", "--state", "none"], 4, "no status in record"),
         (&["run", "refuses.yaml", "--state", "none"], 4, "`on_error` is `stop`"),
     ] {
         let _: Said = folder.run(args).exits(code).complains(said);
@@ -45,7 +45,7 @@ fn exit_codes_say_who_has_to_act() {
 fn a_fault_is_reported_in_full() {
     let folder = with_input();
     folder.write("p.yaml", through("filter", "panics.wasm", "{}")).write("panics.wasm", guest("filter", "panics"));
-    let said = folder.run(&["run", "p.yaml"]).exits(4);
+    let said = folder.run(&["run", "p.yaml", "--state", "none"]).exits(4);
     for part in [
         "stage `work`",
         "panics.wasm",
@@ -58,7 +58,7 @@ fn a_fault_is_reported_in_full() {
     ] {
         assert!(said.err.contains(part), "{part} in {}", said.err);
     }
-    let said = folder.run(&["run", "p.yaml", "--json"]).exits(4);
+    let said = folder.run(&["run", "p.yaml", "--json", "--state", "none"]).exits(4);
     assert_eq!(said.json()["error"]["code"], "TG501");
 }
 

@@ -20,6 +20,9 @@ use crate::{
     store::{Lock, Settings, Store, StoreError},
 };
 
+/// What gives the letters that a query asks for, a page at a time.
+type Pages<'a> = Box<dyn Fn(&Query) -> Result<Page, Box<Answer>> + 'a>;
+
 /// Where letters are.
 pub(super) enum Place {
     /// Nowhere: no host has ever kept anything in the folder.
@@ -92,7 +95,7 @@ impl Place {
         query: &Query,
         visit: &mut dyn FnMut(Letter) -> bool,
     ) -> Result<bool, Box<Answer>> {
-        let pages: Box<dyn Fn(&Query) -> Result<Page, Box<Answer>>> = match self {
+        let pages: Pages<'_> = match self {
             Self::Nowhere => Box::new(|_| Ok(Page::default())),
             Self::Host(socket) => Box::new(|query| {
                 let query = serde_urlencoded::to_string(query).map_err(|error| failed(&error.into()))?;
