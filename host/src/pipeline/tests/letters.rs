@@ -130,11 +130,14 @@ proptest! {
                 let (ended, store) = ended.expect("the store opens on a disk that works");
                 prop_assert_eq!(&ended.ending, &Ending::Completed);
                 prop_assert_eq!(ledger::audit(ended.board.graph(), &ended.committed), vec![]);
-                let letters = all(&ended.board.letters().readable().unwrap());
-                are_exactly_the_refused(&letters, &values);
-                prop_assert_eq!(ended.board.status().dead_letters, Some(letters.len() as u64));
                 let resting = Resting { disk: Arc::new(disk.clone()), store, state: STATE.into() };
-                prop_assert_eq!(all(&resting.of("test").unwrap().letters.unwrap()), letters);
+                let letters = all(&resting.of("test").unwrap().letters.unwrap());
+                are_exactly_the_refused(&letters, &values);
+                // Where all was done before the fall, nothing has been opened again.
+                if let Some(readable) = ended.board.letters().readable() {
+                    prop_assert_eq!(ended.board.status().dead_letters, Some(letters.len() as u64));
+                    prop_assert_eq!(all(&readable), letters);
+                }
                 break;
             }
             disk.restart(seed);
