@@ -19,7 +19,7 @@ use super::{
 use crate::{
     config::graph::{LETTERS, Letters},
     disk::Disk,
-    log::{Keep, Log, Mark, Readable},
+    log::{self, Keep, Log, Mark, Readable, Skipped},
     sink::log::{Position, settings},
     store::{Commit, Place, Store},
 };
@@ -73,6 +73,33 @@ impl Resting {
             }
         }
         Ok(kept.into_iter().collect())
+    }
+
+    /// Reads and checks the letters of all pipelines; how many there are.
+    ///
+    /// # Errors
+    /// The first damage, and what the disk says.
+    pub fn verify(&self) -> anyhow::Result<u64> {
+        let mut letters = 0;
+        for pipeline in self.pipelines()? {
+            if let Some(Readable { log, .. }) = self.of(&pipeline)?.letters {
+                letters += log.verify()?.records;
+            }
+        }
+        Ok(letters)
+    }
+
+    /// Skips what is damaged of the letters, for good, and tells each stretch.
+    ///
+    /// # Errors
+    /// What the store and the disk say.
+    pub fn repair(&self, mut skipped: impl FnMut(Skipped)) -> anyhow::Result<()> {
+        for pipeline in self.pipelines()? {
+            if let Some((_, Position { mark, .. })) = self.position(&pipeline)? {
+                log::repair(&*self.disk, &self.folder(&pipeline), mark)?.into_iter().for_each(&mut skipped);
+            }
+        }
+        Ok(())
     }
 
     /// Whether there are letters that the store knows nothing of.

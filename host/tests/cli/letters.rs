@@ -152,6 +152,15 @@ fn a_flipped_bit_in_the_letters_refuses_to_start_and_names_the_place() {
     folder.write("p.yaml", follows);
     let anew = ["run", "p.yaml", "--reset-state", "in"];
     folder.run(&anew).exits(1).complains(name).complains("at byte 72");
+
+    folder.run(&["state", "verify"]).exits(1).complains("TG423").complains(name).complains("at byte 72");
+    let said = folder.run(&["state", "repair", "--yes", "--json"]).exits(0).json();
+    let skipped = said["result"]["skipped"].as_array().unwrap();
+    assert_eq!(skipped.len(), 1, "{skipped:?}");
+    assert!(skipped[0].as_str().unwrap().contains(name), "{skipped:?}");
+    folder.run(&["state", "verify"]).exits(0);
+    folder.run(&["dlq", "ls"]).exits(0);
+    folder.run(&[&anew[..], &["--duration", "200ms"]].concat()).exits(0);
 }
 
 #[test]

@@ -16,7 +16,8 @@ use crate::{
     cli::figure,
     config::codes,
     disk::RealDisk,
-    pipeline::{durable, kept},
+    log::Skipped,
+    pipeline::{durable, kept, letters::Resting},
     store::{self, Lock, StoreError, Verified},
 };
 
@@ -140,24 +141,24 @@ impl Restore {
         let from = self.file.display();
         self.word.given(&format!("go back to {from} and lose what was committed since"))?;
         let verified = store::restore_from(&RealDisk, &self.folder.path, &lock, &self.file).map_err(unusable)?;
-        let summary = format!("the state is that of {from}: {}", counted(verified));
-        Ok(Answer::fine(&summary, told(verified), format!("{summary}\n")))
+        let summary = format!("the state is that of {from}: {}", counted(verified, None));
+        Ok(Answer::fine(&summary, told(verified, None), format!("{summary}\n")))
     }
 }
 
 impl Verify {
     pub(super) fn perform(self) -> Outcome {
         let lock = self.folder.lock()?;
-        match store::verify(&RealDisk, &self.folder.path, &lock) {
-            Ok(verified) => {
-                let summary = format!("the state is whole: {}", counted(verified));
-                Ok(Answer::fine(&summary, told(verified), format!("{summary}\n")))
+        let verified = store::verify(&RealDisk, &self.folder.path, &lock).map_err(|error| match error {
+            StoreError::Damaged { .. } | StoreError::Format { .. } | StoreError::Missing { .. } => {
+                Box::new(Answer { exit: Exit::No, ..*damaged(&error) })
             }
-            Err(error @ (StoreError::Damaged { .. } | StoreError::Format { .. } | StoreError::Missing { .. })) => {
-                Err(Box::new(Answer { exit: Exit::No, ..*damaged(&error) }))
-            }
-            Err(error) => Err(unusable(error)),
-        }
+            error => unusable(error),
+        })?;
+        let letters = resting(&self.folder, lock)?.verify();
+        let letters = letters.map_err(|error| Box::new(Answer { exit: Exit::No, ..*damaged(&error) }))?;
+        let summary = format!("the state is whole: {}", counted(verified, Some(letters)));
+        Ok(Answer::fine(&summary, told(verified, Some(letters)), format!("{summary}\n")))
     }
 }
 
@@ -165,30 +166,53 @@ impl Repair {
     pub(super) fn perform(self) -> Outcome {
         let lock = self.folder.lock()?;
         let folder = &self.folder.path;
-        if let Ok(verified) = store::verify(&RealDisk, folder, &lock) {
-            let summary = format!("the state is whole, and left as it is: {}", counted(verified));
-            return Ok(Answer::fine(&summary, told(verified), format!("{summary}\n")));
-        }
-        self.word.given(&format!("leave out what is damaged in {}", folder.display()))?;
-        let mut skipped = Vec::new();
-        let kept = store::repair(&RealDisk, folder, &lock, |what| skipped.push(what.to_owned()));
-        let kept = kept.map_err(|error| damaged(&error))?;
-        let summary = format!("{} kept, {} skipped", counted(kept), figure::count(skipped.len() as u64));
+        let (whole, mut skipped) = (store::verify(&RealDisk, folder, &lock), Vec::new());
+        let leave_out = || self.word.given(&format!("leave out what is damaged in {}", folder.display()));
+        let (kept, letters) = match whole {
+            Ok(verified) => {
+                let letters = resting(&self.folder, lock)?;
+                if let Ok(letters) = letters.verify() {
+                    let summary =
+                        format!("the state is whole, and left as it is: {}", counted(verified, Some(letters)));
+                    return Ok(Answer::fine(&summary, told(verified, Some(letters)), format!("{summary}\n")));
+                }
+                leave_out()?;
+                (verified, letters)
+            }
+            Err(_) => {
+                leave_out()?;
+                let kept = store::repair(&RealDisk, folder, &lock, |what| skipped.push(what.to_owned()));
+                (kept.map_err(|error| damaged(&error))?, resting(&self.folder, lock)?)
+            }
+        };
+        let repaired = letters.repair(|Skipped { file, at, bytes, records }| {
+            let of = figure::several(usize::try_from(records).unwrap_or(usize::MAX), "dead letter");
+            skipped.push(format!("{}: {bytes} bytes from {at} on, {of}", file.display()));
+        });
+        let letters = repaired.and_then(|()| letters.verify()).map_err(|error| damaged(&error))?;
+        let summary = format!("{} kept, {} skipped", counted(kept, Some(letters)), figure::count(skipped.len() as u64));
         let text: String = skipped.iter().map(|what| format!("skipped: {what}\n")).collect();
         let result = Repaired { pipelines: kept.pipelines, values: kept.values, skipped };
         Ok(Answer::fine(&summary, result, format!("{text}{summary}\n")))
     }
 }
 
-fn counted(verified: Verified) -> String {
-    let values = figure::several(usize::try_from(verified.values).unwrap_or(usize::MAX), "value");
-    format!("{}, {values}", figure::several(verified.pipelines, "pipeline"))
+/// The letters of the folder's pipelines, which no host has open.
+fn resting(folder: &Folder, lock: Lock) -> Result<Resting, Box<Answer>> {
+    let store = Arc::new(folder.open(lock)?);
+    Ok(Resting { disk: Arc::new(RealDisk), store, state: folder.path.clone() })
 }
 
-fn told(verified: Verified) -> Value {
-    json!({ "pipelines": verified.pipelines, "values": verified.values, "skipped": [] })
+fn counted(verified: Verified, letters: Option<u64>) -> String {
+    let several = |count: u64, what| figure::several(usize::try_from(count).unwrap_or(usize::MAX), what);
+    let letters = letters.map(|letters| ", ".to_owned() + &several(letters, "dead letter")).unwrap_or_default();
+    format!("{}, {}{letters}", figure::several(verified.pipelines, "pipeline"), several(verified.values, "value"))
 }
 
-fn damaged(error: &StoreError) -> Box<Answer> {
+fn told(verified: Verified, letters: Option<u64>) -> Value {
+    json!({ "pipelines": verified.pipelines, "values": verified.values, "letters": letters, "skipped": [] })
+}
+
+fn damaged(error: &impl std::fmt::Display) -> Box<Answer> {
     Box::new(Answer::failed(Exit::Environment, Trouble::of(error.to_string()).code(codes::STATE_DAMAGED)))
 }
