@@ -1,8 +1,9 @@
 # Thin on purpose: the logic is in the command line and in scripts/.
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test bench fmt lint
+.PHONY: help setup build demo test chaos bench fmt lint
 
 DURATION ?= 20s
+KILLS ?= 200
 
 # The pinned Rust may be installed under another name; see the script. Nothing is exported where it is there.
 TOOLCHAIN := $(shell scripts/toolchain)
@@ -24,6 +25,9 @@ demo: setup ## Collect this machine's metrics for DURATION (20s) and account for
 
 test: setup ## Run every test
 	cargo test --workspace
+
+chaos: setup ## Kill the host KILLS (200) times under load, and count what was lost or doubled
+	@KILLS=$(KILLS) scripts/chaos
 
 bench: setup ## Measure this machine: plugins beside native Rust, whole pipelines, starts
 	@scripts/bench
