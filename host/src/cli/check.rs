@@ -48,16 +48,18 @@ struct Good {
 
 impl Good {
     fn of(file: PathBuf, graph: &Graph, is_kept: bool) -> Self {
+        let guarantees = guarantees(graph, is_kept);
         let memory = budget::summands(graph).iter().map(|part| part.bytes).fold(0, u64::saturating_add);
         Self {
             file,
             pipeline: graph.name.clone(),
             sources: graph.sources.len(),
             stages: graph.stages.len(),
-            sinks: graph.sinks.len(),
+            // The host's own sink of dead letters is not in the file.
+            sinks: guarantees.len(),
             memory,
             workers: graph.stages.iter().map(|stage| stage.workers).sum(),
-            guarantees: guarantees(graph, is_kept),
+            guarantees,
         }
     }
 
