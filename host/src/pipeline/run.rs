@@ -28,6 +28,7 @@ use super::{
 };
 use crate::{
     config::graph::{Graph, Input as Kind, Port, Producer},
+    crash,
     epoch::Epoch,
     stage::{
         failure::{self, Failure},
@@ -210,6 +211,7 @@ impl Supervisor {
             return Ok(None);
         }
         self.back(&mut sink_tasks, committed).await?;
+        crash::point("recover.taken-back");
         for (at, (point, task)) in committed.sinks.iter_mut().zip(&sink_tasks).enumerate() {
             if !begun.contains(&Participant::Sink(at)) {
                 point.position = task.sink.position();

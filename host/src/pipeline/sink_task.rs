@@ -16,6 +16,7 @@ use super::{board::Board, committed::SinkPoint, coordinator::Participant, held::
 use crate::{
     batch::Batch,
     config::Retry,
+    crash,
     epoch::Epoch,
     letter::with_reasons,
     sink::{Refused, Sink, SinkError},
@@ -114,6 +115,7 @@ impl SinkTask {
                     let (mut refused, late) = (Vec::new(), self.late());
                     let flushed = unless_killed(&inbox, late, self.sink.flush(&mut refused)).await?;
                     self.persist(flushed, &mut refused, &inbox).await?;
+                    crash::point("sink.flushed");
                     self.send_on(0, &refused, &mut point, &mut outlet, &mut held).await?;
                     outlet.control(Control::Barrier(epoch))?;
                     point.sent = outlet.sent();
@@ -148,9 +150,11 @@ impl SinkTask {
         held: &mut Held,
     ) -> Result<(), SinkFailure> {
         held.push(batch);
+        crash::point("sink.before-write");
         let (mut refused, late) = (Vec::new(), self.late());
         let written = unless_killed(inbox, late, self.sink.write(batch, &mut refused)).await?;
         self.persist(written, &mut refused, inbox).await?;
+        crash::point("sink.written");
         self.send_on(batch.len() as u64, &refused, point, outlet, held).await
     }
 

@@ -15,6 +15,7 @@ use xxhash_rust::xxh3::xxh3_128;
 use super::{committed::SourcePoint, pace::Pace};
 use crate::{
     batch::{Batch, Column, ColumnBuilder, ID, Limit},
+    crash,
     epoch::Epoch,
     letter::{PLACE, with_header, with_reasons},
     source::{Chunk, Position, Read, Source},
@@ -307,7 +308,9 @@ impl SourceTask {
 
     async fn acknowledge(&mut self, epoch: Epoch) -> anyhow::Result<()> {
         while let Some((_, position)) = self.reported.pop_front_if(|(reported, _)| *reported <= epoch) {
+            crash::point("source.before-acknowledging");
             self.source.commit(&position).await?;
+            crash::point("source.acknowledged");
         }
         if let Some(kept) = &mut self.kept {
             while let Some((_, item)) = kept.pop_front_if(|(of, _)| *of <= epoch) {
@@ -351,6 +354,7 @@ impl SourceTask {
     async fn took(&mut self, read: Read, words: &mpsc::Sender<Word>) -> anyhow::Result<()> {
         match read {
             Read::Chunk(chunk) => {
+                crash::point("source.read");
                 let now = Instant::now();
                 self.heard = now;
                 if let Some(pace) = &mut self.pace {

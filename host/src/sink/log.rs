@@ -20,6 +20,7 @@ use serde_json::{Value, json};
 use super::{Refused, Sink, SinkError, backlog::passes};
 use crate::{
     batch::Batch,
+    crash,
     disk::Disk,
     epoch::Epoch,
     lent::Lent,
@@ -178,7 +179,9 @@ impl Writer {
         let log = self.log()?;
         while let Some(block) = self.waiting.front() {
             self.make_room(&log, block.payload.len() as u64)?;
+            crash::point("letters.before-append");
             log.append(block).map_err(verdict)?;
+            crash::point("letters.appended");
             self.waiting.pop_front();
         }
         Ok(())
@@ -188,7 +191,9 @@ impl Writer {
         self.append()?;
         let log = self.log()?;
         self.retain(&log)?;
-        log.sync().map_err(verdict)
+        let mark = log.sync().map_err(verdict)?;
+        crash::point("letters.synced");
+        Ok(mark)
     }
 
     fn retain(&self, log: &Log) -> Result<(), SinkError> {

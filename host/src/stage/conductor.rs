@@ -20,6 +20,7 @@ use super::{
 };
 use crate::{
     batch::{Batch, Column},
+    crash,
     epoch::Epoch,
     plugin::Kind,
     time::Mark,
@@ -232,7 +233,9 @@ impl Conductor {
             Some(Behind::Control(control)) => Ok(self.outlet.control(control)?),
             Some(Behind::Barrier { epoch, watermark, received }) => {
                 let (changes, tally, sent) = (turn.changes, self.tally, self.outlet.sent());
+                crash::point("stage.before-handover");
                 (self.report)(Handed { epoch, changes, tally, watermark, received, sent })?;
+                crash::point("stage.after-handover");
                 Ok(self.outlet.control(Control::Barrier(epoch))?)
             }
         }

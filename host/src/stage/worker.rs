@@ -21,6 +21,7 @@ use super::{
 use crate::{
     batch::{Batch, Column},
     config::OnError,
+    crash,
     letter::{self, with_reasons},
     plugin::{Effects, Fault, FaultKind, Instance, Interrupt, Kind, Level, Refusals, Selection},
     time::{END, Window},
@@ -136,7 +137,12 @@ impl Worker {
     pub fn work(&mut self, work: Work) -> Result<Outcome, Failure> {
         let groups = self.aggregate.as_ref().map_or(0, Aggregate::len);
         let outcome = match work {
-            Work::Batch(input, batch) => self.batch(input, batch),
+            Work::Batch(input, batch) => {
+                crash::point("stage.before-call");
+                let outcome = self.batch(input, batch);
+                crash::point("stage.after-call");
+                outcome
+            }
             Work::Share(input, batch, rows) => self.batch(input, batch).map(|outcome| outcome.in_rows(&rows)),
             Work::Advance(time) => self.advance(time),
             Work::Close => self.close(),

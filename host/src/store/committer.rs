@@ -8,6 +8,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use tokio::sync::{mpsc, oneshot};
 
 use super::{Commit, Committed, Opened, StoreError, WAITING, ballast, engine::Engine, failed};
+use crate::crash;
 
 /// What the thread is asked for, and where the answer goes; an answer that nobody waits for any more is dropped.
 pub(super) enum Request {
@@ -63,7 +64,9 @@ impl Committer {
         if commits.is_empty() {
             return;
         }
+        crash::point("commit.before-transaction");
         let took = self.write(|engine, took| engine.commit(commits, took));
+        crash::point("commit.synced");
         for (commit, reply) in commits.drain(..).zip(replies.drain(..)) {
             let answer = took.clone().map(|took| {
                 if commit.epoch.is_some() {

@@ -84,6 +84,7 @@ impl Engine {
                 }
                 put_record(rows, &commit.pipeline, Some(&record), head)?;
             }
+            crate::crash::point("commit.in-transaction");
             Ok(())
         })
     }

@@ -3,6 +3,7 @@
 mod answers;
 mod author;
 mod clients;
+mod crashes;
 mod folder;
 mod interface;
 mod kills;

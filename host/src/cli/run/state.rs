@@ -10,6 +10,7 @@ use crate::{
         codes,
         graph::{Graph, LETTERS, Output},
     },
+    crash,
     disk::{Disk, RealDisk},
     pipeline::{
         durable::{Durable, Restored, Signature, Unfit},
@@ -24,6 +25,7 @@ pub(super) fn open(folder: Option<&Path>) -> Result<Option<Arc<Store>>, Box<Answ
     let Some(folder) = folder else { return Ok(None) };
     let lock = Lock::take(folder).map_err(unusable)?;
     let store = Store::open(Arc::new(RealDisk), folder, lock, Settings::default()).map_err(unusable)?;
+    crash::point("recover.opened");
     Ok(Some(Arc::new(store)))
 }
 
@@ -49,6 +51,7 @@ pub(super) async fn restore(
     if let Some(restored) = &restored {
         durable.rename(restored).await.map_err(unusable)?;
     }
+    crash::point("recover.restored");
     Ok((durable, restored))
 }
 

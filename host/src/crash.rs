@@ -1,0 +1,61 @@
+//! Named places at which a process can be told to fall, for tests of what it leaves.
+//!
+//! Owns the names and who is told. `TIDEGATE_CRASH=commit.synced:2` aborts the process when it comes to that place for the
+//! second time. Invariant: a build without debug assertions, as every release is, has no such places.
+
+/// All places, in the order in which an epoch comes by them.
+pub const POINTS: [&str; 19] = [
+    "recover.opened",
+    "recover.restored",
+    "recover.taken-back",
+    "source.read",
+    "stage.before-call",
+    "stage.after-call",
+    "stage.before-handover",
+    "stage.after-handover",
+    "letters.before-append",
+    "letters.appended",
+    "letters.synced",
+    "sink.before-write",
+    "sink.written",
+    "sink.flushed",
+    "commit.before-transaction",
+    "commit.in-transaction",
+    "commit.synced",
+    "source.before-acknowledging",
+    "source.acknowledged",
+];
+
+/// Passes the place called `name`, or falls there.
+#[inline]
+pub(crate) fn point(name: &'static str) {
+    #[cfg(debug_assertions)]
+    armed::pass(name);
+    #[cfg(not(debug_assertions))]
+    let _ = name;
+}
+
+#[cfg(debug_assertions)]
+mod armed {
+    use std::sync::{
+        LazyLock,
+        atomic::{AtomicU64, Ordering},
+    };
+
+    /// Where to fall, and how often to pass there until then.
+    static ARMED: LazyLock<Option<(String, AtomicU64)>> = LazyLock::new(|| {
+        let told = std::env::var("TIDEGATE_CRASH").ok()?;
+        let (name, times) = told.rsplit_once(':')?;
+        Some((name.to_owned(), AtomicU64::new(times.parse().ok()?)))
+    });
+
+    pub(super) fn pass(name: &str) {
+        debug_assert!(super::POINTS.contains(&name), "`{name}` is not in the list");
+        if let Some((armed, left)) = &*ARMED
+            && armed == name
+            && left.fetch_sub(1, Ordering::SeqCst) == 1
+        {
+            std::process::abort();
+        }
+    }
+}

@@ -1,0 +1,90 @@
+//! The host told to fall at every named place of an epoch and of a recovery, and started again.
+
+use std::collections::BTreeMap;
+use std::os::unix::process::ExitStatusExt as _;
+
+use rustix::process::Signal;
+use tidegate::crash::POINTS;
+
+use crate::folder::Folder;
+
+/// Hits at which the host falls.
+const HITS: [u32; 2] = [1, 4];
+
+/// Records of the input, of which every tenth is refused.
+const RECORDS: u64 = 3_000;
+
+const PIPELINE: &str = "version: 1
+name: falling
+epoch: 50ms
+batch: { records: 200 }
+sources:
+  in: { file: { path: input.ndjson }, decode: json, key: /client, time: /ts, rate: 12000/s, watermark: { lag: 100ms } }
+stages:
+  served: { from: in, filter: std/where, config: { where: status < 500 } }
+  sums: { from: served, aggregate: std/summary, config: { field: /ms, echo: [/client] }, window: { tumbling: 20ms } }
+sinks:
+  out: { from: sums, file: { path: out.ndjson }, encode: json }
+";
+
+fn prepared() -> Folder {
+    let folder = Folder::new();
+    let record = |n: u64| match n % 10 {
+        7 => format!("{{\"ts\":{},\"client\":\"c\",\"status\":\"none\",\"n\":{n}}}\n", n / 20),
+        _ => format!(
+            "{{\"ts\":{},\"client\":\"c{}\",\"status\":{},\"ms\":{}}}\n",
+            n / 20,
+            n % 7,
+            200 + n % 3 * 200,
+            n % 100
+        ),
+    };
+    folder.write("input.ndjson", (0..RECORDS).map(record).collect::<String>()).write("p.yaml", PIPELINE);
+    folder
+}
+
+/// Forgets what the hosts before have done, but for compiled plugins.
+fn begin_anew(folder: &Folder) {
+    if folder.path("state").exists() {
+        std::fs::remove_dir_all(folder.path("state")).unwrap();
+    }
+    if folder.path("out.ndjson").exists() {
+        std::fs::remove_file(folder.path("out.ndjson")).unwrap();
+    }
+}
+
+/// What a host leaves that comes to its end: its output, and how often each record is among the letters.
+fn ended(folder: &Folder, what: &str) -> (String, BTreeMap<String, u32>) {
+    let said = folder.run(&["run", "p.yaml", "--json", "--state", "state"]);
+    assert_eq!(said.code, Some(0), "{what}: {}", said.err);
+    assert_eq!(said.json()["result"]["pipelines"][0]["ledger"]["balanced"], true, "{what}");
+    let mut letters = BTreeMap::new();
+    let exported = folder.run(&["dlq", "export", "--json", "--state", "state"]).exits(0).json();
+    for letter in exported["result"]["letters"].as_array().unwrap() {
+        *letters.entry(letter["value"].to_string()).or_default() += 1;
+    }
+    (folder.read("out.ndjson"), letters)
+}
+
+/// T3: whatever place of an epoch or a recovery the host falls at, the next one writes what one that never fell writes,
+/// and keeps each refused record once.
+#[test]
+fn a_fall_at_any_named_place_leaves_no_trace() {
+    let folder = prepared();
+    let expected = ended(&folder, "a host that does not fall");
+    assert_eq!((expected.1.len() as u64, expected.1.values().max()), (RECORDS / 10, Some(&1)));
+    for place in POINTS {
+        let mut fell = 0;
+        for hit in HITS {
+            begin_anew(&folder);
+            let what = format!("{place}:{hit}");
+            let mut command = folder.command(&["run", "p.yaml", "--state", "state"]);
+            let status = command.env("TIDEGATE_CRASH", &what).output().unwrap().status;
+            let is_fallen = status.signal() == Some(Signal::ABORT.as_raw());
+            assert!(is_fallen || status.code() == Some(0), "{what}: {status}");
+            fell += u32::from(is_fallen);
+            assert!(ended(&folder, &what) == expected, "{what}: another output, or other letters");
+        }
+        assert!(fell > 0, "nobody comes by `{place}`");
+    }
+}
