@@ -123,17 +123,20 @@ impl Kind {
         batch.clone().with_named(Arc::from(WHY), column).unwrap_or(batch)
     }
 
-    /// What it is called.
-    pub fn words(self) -> &'static str {
+    /// All of them.
+    pub const ALL: [Self; 9] = KINDS;
+
+    /// What it is called in one word, in files and on the command line.
+    pub fn name(self) -> &'static str {
         match self {
             Self::Refused => "refused",
-            Self::Decode => "not decoded",
+            Self::Decode => "decode",
             Self::Trap => "trap",
-            Self::OutOfFuel => "out of fuel",
+            Self::OutOfFuel => "out_of_fuel",
             Self::Deadline => "deadline",
-            Self::MemoryLimit => "memory limit",
-            Self::OutputLimit => "output limit",
-            Self::BadReply => "bad reply",
+            Self::MemoryLimit => "memory_limit",
+            Self::OutputLimit => "output_limit",
+            Self::BadReply => "bad_reply",
             Self::Exit => "exit",
         }
     }

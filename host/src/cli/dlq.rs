@@ -12,7 +12,10 @@ use std::{
     str::FromStr,
 };
 
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{
+    Args, Subcommand,
+    builder::{PossibleValuesParser, TypedValueParser},
+};
 use serde::Serialize;
 use serde_json::json;
 
@@ -67,8 +70,8 @@ struct Filter {
     #[arg(long, value_name = "NAME")]
     stage: Option<String>,
     /// Those of this kind.
-    #[arg(long, value_enum, value_name = "KIND")]
-    kind: Option<KindWord>,
+    #[arg(long, value_parser = kinds(), value_name = "KIND")]
+    kind: Option<Kind>,
     /// Those that were refused within this time.
     #[arg(long, value_name = "TIME")]
     since: Option<Span>,
@@ -77,26 +80,10 @@ struct Filter {
     text: Option<String>,
 }
 
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum KindWord {
-    /// Turned down by a plugin or a sink.
-    Refused,
-    /// Not decoded.
-    Decode,
-    /// The plugin panics or traps.
-    Trap,
-    /// More fuel than a call has.
-    OutOfFuel,
-    /// Longer than a call may take.
-    Deadline,
-    /// More memory than a plugin may have.
-    MemoryLimit,
-    /// More output or logs than a plugin may give.
-    OutputLimit,
-    /// An answer that does not fit.
-    BadReply,
-    /// The plugin exits.
-    Exit,
+/// The kinds of letters by their names.
+fn kinds() -> impl TypedValueParser<Value = Kind> {
+    let named = |name: String| Kind::ALL.into_iter().find(|kind| kind.name() == name).ok_or("there is no such kind");
+    PossibleValuesParser::new(Kind::ALL.map(Kind::name)).try_map(named)
 }
 
 #[derive(Args, Debug)]
@@ -198,20 +185,9 @@ impl Verb {
 
 impl Filter {
     fn query(&self) -> Query {
-        let kind = |word| match word {
-            KindWord::Refused => Kind::Refused,
-            KindWord::Decode => Kind::Decode,
-            KindWord::Trap => Kind::Trap,
-            KindWord::OutOfFuel => Kind::OutOfFuel,
-            KindWord::Deadline => Kind::Deadline,
-            KindWord::MemoryLimit => Kind::MemoryLimit,
-            KindWord::OutputLimit => Kind::OutputLimit,
-            KindWord::BadReply => Kind::BadReply,
-            KindWord::Exit => Kind::Exit,
-        };
         Query {
             stage: self.stage.clone(),
-            kind: self.kind.map(kind),
+            kind: self.kind,
             since: self.since.map(ago),
             text: self.text.clone(),
             from: None,
@@ -261,7 +237,7 @@ impl Ls {
 }
 
 fn row(Listed { pipeline, letter }: &Listed) -> Vec<String> {
-    let kind = letter.kind.words();
+    let kind = letter.kind.name();
     vec![
         pipeline.clone(),
         letter.offset.to_string(),

@@ -149,6 +149,16 @@ impl Started {
         self
     }
 
+    /// Kills it, at once and for good, after this long.
+    pub(crate) fn kill_after(mut self, wait: Duration) {
+        let until = Instant::now() + wait;
+        while Instant::now() < until {
+            std::thread::yield_now();
+        }
+        self.signal(Signal::KILL);
+        self.status();
+    }
+
     /// The most memory that it has held at once, in bytes.
     pub(crate) fn peak_memory(&self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();

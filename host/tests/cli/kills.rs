@@ -82,15 +82,6 @@ fn whole(folder: &Folder, name: &str) -> String {
     aside.chain([name.to_owned()]).map(|name| folder.read(&name)).collect()
 }
 
-fn kill_after(mut host: Started, wait: Duration) {
-    let until = Instant::now() + wait;
-    while Instant::now() < until {
-        std::thread::yield_now();
-    }
-    host.signal(Signal::KILL);
-    host.status();
-}
-
 /// Row 1 and T1: file → windows → file is exactly once through any crash.
 #[test]
 fn a_host_killed_again_and_again_writes_what_one_that_lives_writes() {
@@ -110,7 +101,7 @@ fn a_host_killed_again_and_again_writes_what_one_that_lives_writes() {
         let mut host = folder.start(&["run", "killed.yaml", "--json"]);
         host.until_running();
         worst = worst.max(started.elapsed());
-        kill_after(host, moment(seed, kill));
+        host.kill_after(moment(seed, kill));
         cut += usize::from(folder.path("out.ndjson").exists() && !whole(&folder, "out.ndjson").is_empty());
     }
     let said = folder.run(&["run", "killed.yaml", "--json"]).exits(0);
@@ -173,7 +164,7 @@ fn a_record_that_was_answered_200_outlives_the_host() {
         };
         std::thread::scope(|scope| {
             let clients: Vec<_> = (0..CLIENTS).map(|_| scope.spawn(client)).collect();
-            kill_after(host, moment(seed, kill));
+            host.kill_after(moment(seed, kill));
             answered.extend(clients.into_iter().flat_map(|client| client.join().unwrap()));
         });
     }
@@ -239,7 +230,7 @@ fn an_output_that_somebody_took_away_is_missed_by_name_and_can_be_given_up() {
     let written = |line: &str| line.contains("epoch") && !line.contains("out 0/s");
     let mut host = folder.start(&["run", "p.yaml", "--progress"]);
     host.until(written);
-    kill_after(host, Duration::ZERO);
+    host.kill_after(Duration::ZERO);
     std::fs::rename(folder.path("out.ndjson"), folder.path("mine.ndjson")).unwrap();
     folder.run(&["run", "p.yaml"]).exits(1).complains("out.ndjson").complains("--reset-state out");
     let mut host = folder.start(&["run", "p.yaml", "--progress", "--reset-state", "out"]);

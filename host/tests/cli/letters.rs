@@ -8,7 +8,7 @@ use std::{
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::folder::{Folder, Started, through};
+use crate::folder::{Folder, through};
 
 /// A pipeline whose source, stage and sink refuse records.
 const PIPELINE: &str = "version: 1
@@ -39,15 +39,6 @@ fn letters(folder: &Folder, args: &[&str]) -> Vec<Value> {
     folder.run(&args).exits(0).json()["result"]["letters"].as_array().unwrap().clone()
 }
 
-fn kill_after(mut host: Started, wait: Duration) {
-    let until = Instant::now() + wait;
-    while Instant::now() < until {
-        std::thread::yield_now();
-    }
-    host.signal(Signal::KILL);
-    host.status();
-}
-
 #[test]
 fn a_host_killed_again_and_again_keeps_each_refused_record_once() {
     let folder = Folder::new();
@@ -57,7 +48,7 @@ fn a_host_killed_again_and_again_keeps_each_refused_record_once() {
     for kill in 1..=4 {
         let mut host = folder.start(&["run", "p.yaml"]);
         host.until_running();
-        kill_after(host, Duration::from_millis(70 * kill));
+        host.kill_after(Duration::from_millis(70 * kill));
         kept_at_a_kill += letters(&folder, &[]).len();
     }
     folder.run(&["run", "p.yaml"]).exits(0).complains("ledger balanced").complains("960 dead letters");
