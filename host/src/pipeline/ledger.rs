@@ -58,7 +58,7 @@ pub struct Flow {
 }
 
 /// The ledger as of a commit.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Account {
     /// Whether every equation holds.
     pub balanced: bool,
@@ -70,6 +70,13 @@ pub struct Account {
     pub edges: Vec<Flow>,
     /// The equations that do not hold.
     pub imbalances: Vec<Imbalance>,
+}
+
+impl Default for Account {
+    /// Of nothing, which balances.
+    fn default() -> Self {
+        Self::of(0, Vec::new(), Vec::new())
+    }
 }
 
 impl Account {

@@ -22,7 +22,7 @@ pub enum StoreError {
         folder: PathBuf,
     },
     /// The file is no store, or one of another format.
-    #[error("open the store {}: {found}; open it with the version that wrote it, go back to a backup with `tidegate state restore`, or begin anew with `--reset-state`", .file.display())]
+    #[error("open the store {}: {found}; open it with the version that wrote it, go back to a backup with `tidegate state restore`, or begin anew with `--reset-state all`", .file.display())]
     Format {
         /// The store's file.
         file: PathBuf,
@@ -30,7 +30,7 @@ pub enum StoreError {
         found: String,
     },
     /// There was a store in this folder, and its file is gone.
-    #[error("open the store {}: the file is missing although the folder was in use; put it back, go back to a backup with `tidegate state restore`, or begin anew with `--reset-state`", .file.display())]
+    #[error("open the store {}: the file is missing although the folder was in use; put it back, go back to a backup with `tidegate state restore`, or begin anew with `--reset-state all`", .file.display())]
     Missing {
         /// The store's file.
         file: PathBuf,

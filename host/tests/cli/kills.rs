@@ -201,6 +201,21 @@ fn a_second_host_does_not_touch_the_state_of_the_first() {
     assert_eq!(first.status().code(), Some(0));
 }
 
+/// Row 18: a store that somebody took away is missed by name; whoever says so begins anew.
+#[test]
+fn a_store_that_is_gone_is_missed_until_somebody_begins_anew() {
+    let folder = Folder::new();
+    folder.write("input.ndjson", "{\"n\":1}\n");
+    folder.write("p.yaml", crate::folder::straight("whole", "file: { path: out.ndjson }, encode: json"));
+    folder.run(&["run", "p.yaml"]).exits(0);
+    std::fs::remove_file(folder.path(".tidegate/store")).unwrap();
+    folder.run(&["run", "p.yaml"]).exits(3).complains("TG409").complains("--reset-state all");
+    folder.run(&["run", "p.yaml", "--reset-state", "out"]).exits(3).complains("TG409");
+    folder.run(&["run", "p.yaml", "--reset-state", "all"]).exits(0).complains("begins anew");
+    assert_eq!(folder.read("out.ndjson"), "{\"n\":1}\n{\"n\":1}\n", "the output is appended to");
+    folder.run(&["run", "p.yaml"]).exits(0);
+}
+
 /// Row 63's neighbour: a changed stage is refused with the cure, and the cure works.
 #[test]
 fn a_stage_that_is_made_otherwise_now_is_refused_until_its_state_is_given_up() {

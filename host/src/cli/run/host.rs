@@ -68,7 +68,7 @@ pub(super) async fn open(
         })?),
         None => None,
     };
-    let store = state::open(host.state_folder())?;
+    let store = state::open(host.state_folder(), reset)?;
     let mut parts = Vec::new();
     let mut plugins = Vec::new();
     for Checked { file, prepared, .. } in checked {

@@ -17,14 +17,24 @@ use crate::{
         letters,
         open::Prepared,
     },
-    store::{Lock, Settings, Store, StoreError},
+    store::{self, Lock, Settings, Store, StoreError},
 };
 
-/// Opens the store in `folder`, if there is to be one.
-pub(super) fn open(folder: Option<&Path>) -> Result<Option<Arc<Store>>, Box<Answer>> {
+/// Opens the store in `folder`, if there is to be one. Where it is missing or of another version, and everything is to be
+/// forgotten anyway, another one is begun.
+pub(super) fn open(folder: Option<&Path>, reset: &[String]) -> Result<Option<Arc<Store>>, Box<Answer>> {
     let Some(folder) = folder else { return Ok(None) };
-    let lock = Lock::take(folder).map_err(unusable)?;
-    let store = Store::open(Arc::new(RealDisk), folder, lock, Settings::default()).map_err(unusable)?;
+    let open = |lock| Store::open(Arc::new(RealDisk), folder, lock, Settings::default());
+    let store = Lock::take(folder).and_then(open).or_else(|error| match error {
+        StoreError::Missing { .. } | StoreError::Format { .. } if reset.iter().any(|name| name == "all") => {
+            tracing::warn!(%error, "everything begins anew; what was there is kept beside");
+            let lock = Lock::take(folder)?;
+            store::discard(&RealDisk, folder, &lock)?;
+            open(lock)
+        }
+        error => Err(error),
+    });
+    let store = store.map_err(unusable)?;
     crash::point("recover.opened");
     Ok(Some(Arc::new(store)))
 }
