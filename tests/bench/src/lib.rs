@@ -6,6 +6,7 @@
 pub mod calls;
 pub mod clock;
 pub mod handwritten;
+pub mod kept;
 pub mod poison;
 pub mod records;
 pub mod start;

@@ -6,11 +6,14 @@ use anyhow::{Context as _, ensure};
 use bench::{
     calls::{self, BATCHES, SIZES, Workload},
     clock::Took,
-    poison, start, whole,
+    kept, poison, start, whole,
 };
 
 /// Rounds in which the sides of a comparison take turns.
 const ROUNDS: usize = 11;
+
+/// Rounds of what takes long, or waits for the disk.
+const FEW: usize = 5;
 
 /// Records that a whole pipeline reads.
 const WHOLE: u64 = 400_000;
@@ -19,13 +22,18 @@ const WHOLE: u64 = 400_000;
 type Part = fn() -> anyhow::Result<()>;
 
 fn main() -> anyhow::Result<()> {
-    let parts: [(&str, Part); 4] =
-        [("stage", one_stage), ("poison", poisoned), ("pipeline", whole_pipeline), ("start", starts)];
+    let parts: [(&str, Part); 5] = [
+        ("stage", one_stage),
+        ("poison", poisoned),
+        ("pipeline", whole_pipeline),
+        ("kept", what_is_kept),
+        ("start", starts),
+    ];
     let only = std::env::args().nth(1);
     if let Some(only) = &only {
         ensure!(
             parts.iter().any(|(name, _)| name == only),
-            "there are `stage`, `poison`, `pipeline` and `start`, no `{only}`"
+            "there are `stage`, `poison`, `pipeline`, `kept` and `start`, no `{only}`"
         );
     }
     machine();
@@ -106,6 +114,33 @@ fn whole_pipeline() -> anyhow::Result<()> {
         let (wall, cpu) = (took.wall.as_secs_f64(), took.cpu.as_secs_f64());
         println!("| {name} | {wall:.2} | {cpu:.2} | {:.2} |", cpu / result.native.cpu.as_secs_f64());
     }
+    Ok(())
+}
+
+fn what_is_kept() -> anyhow::Result<()> {
+    println!("\nA running aggregate, the whole stage, over groups that it has seen before; by processor time.\n");
+    println!("| keys | ns a record | million records a second and core |");
+    println!("|--:|--:|--:|");
+    for keys in kept::KEYS {
+        let each = kept::fold(keys, FEW)?.cpu_nanos_each(kept::FOLDED);
+        println!("| {keys} | {each:.0} | {:.1} |", 1e3 / each);
+    }
+    println!("\nA commit of changed groups, its syncs included, and how far apart epochs of a second then lie.\n");
+    println!("| groups changed | wall ms | CPU ms | apart s | of a core |");
+    println!("|--:|--:|--:|--:|--:|");
+    for changed in kept::CHANGED {
+        let (took, apart) = kept::commit(changed, FEW)?;
+        let [wall, cpu] = [took.wall, took.cpu].map(|took| took.as_secs_f64() * 1e3);
+        let share = took.cpu.as_secs_f64() / apart.as_secs_f64();
+        println!("| {changed} | {wall:.0} | {cpu:.0} | {:.1} | {:.1} % |", apart.as_secs_f64(), share * 1e2);
+    }
+    let (written, read) = kept::log(FEW)?;
+    let rate = |took: Took| kept::LOGGED as f64 / took.wall.as_secs_f64() / 1e6;
+    println!("\nThe log, records of 256 bytes in blocks of 1024, synced sixteen times a million; by the wall clock.\n");
+    println!("| | million records a second |");
+    println!("|---|--:|");
+    println!("| written | {:.1} |", rate(written));
+    println!("| read | {:.1} |", rate(read));
     Ok(())
 }
 
