@@ -36,7 +36,6 @@
 //! | turn a record into none, one or many | [`macro@map`], [`Output`], [`Outputs`] |
 //! | remember something | [`Aggregate`], [`macro@aggregate`] |
 //! | read a record | [`Record`] |
-//! | look for a text | [`Needle`] |
 //! | JSON fields without parsing | `fields = ["/status"]`, [`Record::field_as`] |
 //! | the columns themselves | `#[filter(batch)]`, `#[map(batch)]`, [`Batch`] |
 //! | ask or tell the host | [`log`], [`count`], [`lookup`], [`now`] |
@@ -61,7 +60,6 @@ mod host;
 mod in_hand;
 mod map;
 mod maps;
-mod needle;
 mod output;
 mod outputs;
 mod pointer;
@@ -81,7 +79,6 @@ pub use header::Headers;
 pub use host::{Found, Level, count, log, lookup, now};
 pub use map::Map;
 pub use maps::{FixedMap, FixedSet, OrderedMap, OrderedSet};
-pub use needle::Needle;
 pub use output::{IntoOutputs, Output};
 pub use outputs::{Outputs, Put};
 pub use pointer::Pointer;
@@ -215,7 +212,7 @@ pub mod prelude {
     #[cfg(not(target_arch = "wasm32"))]
     pub use crate::testing;
     pub use crate::{
-        Aggregate, Batch, FixedMap, FixedSet, Group, Level, Needle, NoConfig, Occasion, OrderedMap, OrderedSet, Output,
+        Aggregate, Batch, FixedMap, FixedSet, Group, Level, NoConfig, Occasion, OrderedMap, OrderedSet, Output,
         Outputs, Pointer, Record, Selection, Window, aggregate, count, filter, log, lookup, map, now, state,
     };
     pub use anyhow::{Context, Error, Result, anyhow, bail, ensure};

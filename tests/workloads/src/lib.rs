@@ -7,9 +7,9 @@
 use std::borrow::Cow;
 use std::sync::LazyLock;
 
+use memchr::memmem::Finder;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
-use tidegate_plugin::Needle;
 
 /// What [`contains`] looks for: in one record of ten.
 pub const NEEDLE: &str = r#""status":503"#;
@@ -17,8 +17,8 @@ pub const NEEDLE: &str = r#""status":503"#;
 /// Whether a value contains [`NEEDLE`].
 #[inline]
 pub fn contains(value: &[u8]) -> bool {
-    static LOOKED_FOR: LazyLock<Needle> = LazyLock::new(|| Needle::new(NEEDLE));
-    LOOKED_FOR.is_in(value)
+    static FINDER: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(NEEDLE));
+    FINDER.find(value).is_some()
 }
 
 /// What of an access goes on. What the client says it is (`ua`) stays behind.
