@@ -47,6 +47,10 @@ fn what_one_host_posts_another_one_writes() {
         "{said:?}"
     );
     assert_eq!(near.read("out.ndjson"), input);
+    // What it turned down when it answered, long after the record had been taken in, is a dead letter.
+    let letters = far.run(&["dlq", "export", "--json"]).exits(0).json()["result"]["letters"].clone();
+    assert_eq!(letters.as_array().unwrap().len(), 1, "{letters}");
+    assert_eq!((&letters[0]["name"], &letters[0]["value"]), (&"out".into(), &"nonsense".into()), "{letters}");
 
     // Made up, and several requests at once: all of them arrive.
     let generated = pipeline.replace("file: { path: input.ndjson }", "generate: { count: 20000, size: 64 }");
