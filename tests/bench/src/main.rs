@@ -152,5 +152,11 @@ fn starts() -> anyhow::Result<()> {
     println!("|---|--:|");
     println!("| empty | {:.3} |", result.cold.as_secs_f64());
     println!("| filled | {:.3} |", result.warm.as_secs_f64());
+    let ready = start::recovery(&beside, FEW)?;
+    println!(
+        "\nA host that was killed is ready again with {} groups after {:.1} s.",
+        start::GROUPS,
+        ready.as_secs_f64()
+    );
     Ok(())
 }

@@ -1,13 +1,16 @@
-//! From the command to the last result: a pipeline of five plugins and 1,000 records, in a process of its own.
+//! From the command to the last result: a pipeline of five plugins and 1,000 records, in a process of its own; and from the
+//! command to being ready, for a host that was killed with many groups in its state.
 //!
-//! Owns the pipeline and the two states of the cache. Invariant: the process has ended by itself and written its results,
-//! all of them, when the time is taken.
+//! Owns the pipelines and the two states of the cache. Invariant: when the time is taken, the process has ended by itself
+//! and written its results, all of them; or it says itself that it runs, with all groups.
 
+use std::fs::File;
+use std::io::{BufWriter, Write as _};
 use std::path::Path;
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::ensure;
+use anyhow::{bail, ensure};
 
 use crate::records;
 
@@ -83,6 +86,77 @@ pub fn measure(program: &Path, rounds: usize) -> anyhow::Result<Result> {
         warm.push(run(program, folder.path())?);
     }
     Ok(Result { cold: median(cold), warm: median(warm) })
+}
+
+/// Groups that a host finds again.
+pub const GROUPS: u64 = 1_000_000;
+
+/// A running aggregate of a file that is followed, in a folder.
+struct Host<'a> {
+    program: &'a Path,
+    folder: &'a Path,
+}
+
+impl Host<'_> {
+    fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(self.program);
+        command.args(args).current_dir(self.folder).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        command
+    }
+
+    fn start(&self) -> std::io::Result<Child> {
+        self.command(&["run", "groups.yaml", "--cache", "cache"]).spawn()
+    }
+
+    /// Asks until the host runs and its stage holds all groups.
+    fn until_ready(&self, host: &mut Child) -> anyhow::Result<()> {
+        loop {
+            let said = self.command(&["status", "--json"]).stdout(Stdio::piped()).output()?;
+            let status: serde_json::Value = serde_json::from_slice(&said.stdout).unwrap_or_default();
+            let pipeline = &status["result"]["pipelines"][0];
+            if pipeline["phase"] == "running" && pipeline["stages"][0]["groups"] == GROUPS {
+                return Ok(());
+            }
+            if let Some(status) = host.try_wait()? {
+                bail!("the host has ended: {status}");
+            }
+        }
+    }
+}
+
+/// How long a host that was killed takes until it is ready again with [`GROUPS`] groups, the median of `rounds`.
+///
+/// # Errors
+/// When the host ends.
+pub fn recovery(program: &Path, rounds: usize) -> anyhow::Result<Duration> {
+    let folder = tempfile::tempdir()?;
+    let mut input = BufWriter::new(File::create(folder.path().join("input.ndjson"))?);
+    for at in 0..GROUPS {
+        writeln!(input, "{{\"key\":\"k{at}\",\"value\":{at}}}")?;
+    }
+    input.flush()?;
+    let pipeline = "version: 1
+name: groups
+sources: { in: { file: { path: input.ndjson, follow: true }, decode: json, key: /key } }
+stages: { sums: { from: in, aggregate: std/summary, config: { field: /value } } }
+sinks: { out: { from: sums, discard: {} } }
+";
+    std::fs::write(folder.path().join("groups.yaml"), pipeline)?;
+    let host = Host { program, folder: folder.path() };
+    let mut first = host.start()?;
+    host.until_ready(&mut first)?;
+    let is_drained = host.command(&["drain"]).status()?.success();
+    ensure!(is_drained && first.wait()?.success(), "the host was not drained");
+    let mut all = Vec::new();
+    for _ in 0..rounds {
+        let started = Instant::now();
+        let mut again = host.start()?;
+        host.until_ready(&mut again)?;
+        all.push(started.elapsed());
+        again.kill()?;
+        again.wait()?;
+    }
+    Ok(median(all))
 }
 
 fn median(mut all: Vec<Duration>) -> Duration {
