@@ -4,6 +4,7 @@ use std::{
     io::{Read, Write},
     net::{Shutdown, SocketAddr, TcpStream},
     os::unix::net::UnixStream,
+    process::Stdio,
     time::{Duration, Instant},
 };
 
@@ -134,4 +135,35 @@ fn five_hundred_slow_clients_hinder_neither_an_honest_one_nor_the_control_socket
     host.signal(Signal::TERM);
     host.end().exits(0);
     assert_eq!(folder.read("out.log"), "honest\n");
+}
+
+/// Row 12: with no descriptor left nobody new is heard, who is there and what is written go on, and the next is heard once
+/// somebody has gone.
+#[test]
+fn a_host_out_of_descriptors_hears_nobody_new_until_somebody_goes() {
+    let folder = Folder::new();
+    let pipeline = "version: 1\nname: posted\nepoch: 100ms\nsources:\n  in: { http: { listen: \"127.0.0.1:0\" }, decode: lines }\n  \
+                    made: { generate: { count: 5000 }, rate: 5000/s }\n\
+                    sinks:\n  out: { from: in, file: { path: out.log } }\n  \
+                    others: { from: made, file: { path: made.log, rotate: { bytes: 32KiB } }, encode: json }\n";
+    folder.write("p.yaml", pipeline);
+    let run = folder.command(&["run", "p.yaml"]);
+    let mut limited = std::process::Command::new("sh");
+    limited.args(["-c", "ulimit -n 64 && exec \"$0\" \"$@\""]).arg(run.get_program()).args(run.get_args());
+    limited.current_dir(folder.path("")).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut host = Started::of(limited);
+    let line = host.until(|line| line.contains("listening"));
+    let address: SocketAddr =
+        line.split("address=").nth(1).unwrap().split_whitespace().next().unwrap().parse().unwrap();
+    host.until_running();
+    assert!(post(address, "before\n").starts_with("HTTP/1.1 200"));
+
+    let idle: Vec<TcpStream> = (0..100).map(|_| TcpStream::connect(address).unwrap()).collect();
+    host.until(|line| line.contains("failed to accept a connection"));
+    drop(idle);
+    assert!(post(address, "after\n").starts_with("HTTP/1.1 200"));
+    host.signal(Signal::TERM);
+    let said = host.end().exits(0);
+    assert!(said.err.contains("ledger balanced"), "{}", said.err);
+    assert_eq!(folder.read("out.log"), "before\nafter\n");
 }
