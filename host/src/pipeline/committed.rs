@@ -94,6 +94,12 @@ pub struct Committed {
 }
 
 impl StagePoint {
+    /// What a stage has handed over, but for the groups.
+    pub fn of(handed: &Handed) -> Self {
+        let (received, sent) = (handed.received.clone(), handed.sent.clone());
+        Self { groups: SavedGroups::default(), watermark: handed.watermark, tally: handed.tally, received, sent }
+    }
+
     /// The same but for the groups.
     pub fn without_groups(&self) -> Self {
         let (received, sent) = (self.received.clone(), self.sent.clone());
@@ -154,6 +160,24 @@ impl Committed {
     pub fn points(&self) -> impl Iterator<Item = Point> {
         let sources = self.sources.iter().enumerate().map(|(at, point)| Point::Source(at, point.clone()));
         sources.chain(self.sinks.iter().enumerate().map(|(at, point)| Point::Sink(at, point.clone())))
+    }
+
+    /// What it would be with these reports of `epoch`, but for the groups.
+    pub fn with(&self, epoch: Epoch, points: &[Point]) -> Self {
+        let stages = self.stages.iter().map(StagePoint::without_groups).collect();
+        let mut then = Self { epoch, sources: self.sources.clone(), stages, sinks: self.sinks.clone() };
+        for point in points {
+            match point {
+                Point::Source(at, point) => {
+                    then.sources.get_mut(*at).into_iter().for_each(|source| *source = point.clone());
+                }
+                Point::Sink(at, point) => then.sinks.get_mut(*at).into_iter().for_each(|sink| *sink = point.clone()),
+                Point::Stage(at, handed) => {
+                    then.stages.get_mut(*at).into_iter().for_each(|stage| *stage = StagePoint::of(handed));
+                }
+            }
+        }
+        then
     }
 
     /// Adds everything that was reported of `epoch`.

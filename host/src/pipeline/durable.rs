@@ -303,9 +303,7 @@ impl Durable {
                     let (Some(stage), Some(signature)) = (self.graph.stages.get(*at), self.signatures.get(*at)) else {
                         continue;
                     };
-                    let (received, sent) = (handed.received.clone(), handed.sent.clone());
-                    let (groups, watermark, tally) = (Default::default(), handed.watermark, handed.tally);
-                    let point = StagePoint { groups, watermark, tally, received, sent };
+                    let point = StagePoint::of(handed);
                     put(&mut commit, STAGE, &stage.name, &Staged { signature: signature.clone(), point });
                 }
             }

@@ -21,7 +21,7 @@ use super::{
     coordinator::{Action, Input, Participant},
     durable::{Durable, Restored},
     launch::{Run, TaskEnd, Writing, launch},
-    ledger,
+    ledger::{self, Imbalance},
     pace::Pace,
     sink_task::{SinkFailure, SinkTask},
     source_task::{OpenWindows, Order, SourceTask, Terms, Word},
@@ -408,6 +408,20 @@ impl Supervisor {
         }
     }
 
+    /// Invariant 1: what does not balance is never committed.
+    fn imbalance(&self, committed: &Committed) -> Option<String> {
+        let imbalances = ledger::audit(self.board.graph(), committed);
+        for Imbalance { place, left, right } in &imbalances {
+            let pipeline = &self.board.graph().name;
+            tracing::error!(pipeline, place, left, right, "the ledger does not balance");
+        }
+        let Imbalance { place, left, right } = imbalances.first()?;
+        let epoch = committed.epoch;
+        Some(format!(
+            "the ledger does not balance at `{place}`: {left} on one side, {right} on the other; epoch {epoch} is not committed"
+        ))
+    }
+
     async fn step(&self, run: &mut Run, input: Input, committed: &mut Committed) {
         if run.end.is_some() {
             return;
@@ -420,22 +434,15 @@ impl Supervisor {
                 }
                 Action::Commit(epoch) => {
                     let points = std::mem::take(&mut run.collected);
+                    if let Some(why) = self.imbalance(&committed.with(epoch, &points)) {
+                        run.stop(RunEnd::End(Ending::Failed(why)));
+                        return;
+                    }
                     let is_over = run.coordinator.is_last() && self.drain.is_none();
                     run.writing = Some(Writing { epoch, written: self.write(epoch, &points, is_over), points });
                 }
                 Action::Committed(epoch) => {
-                    let account = ledger::account(self.board.graph(), committed);
-                    for imbalance in &account.imbalances {
-                        let (place, left, right) = (imbalance.place.as_str(), imbalance.left, imbalance.right);
-                        tracing::error!(
-                            pipeline = self.board.graph().name,
-                            place,
-                            left,
-                            right,
-                            "the ledger does not balance"
-                        );
-                    }
-                    self.board.epoch_committed(account);
+                    self.board.epoch_committed(ledger::account(self.board.graph(), committed));
                     run.committed.send_replace(epoch);
                     run.order(Order::Committed(epoch)).await;
                 }

@@ -43,6 +43,8 @@ pub(super) struct Collect {
     pub(super) gate: Option<Arc<Semaphore>>,
     pub(super) failing: usize,
     pub(super) refuses: Option<char>,
+    /// Records that it never makes up its mind about.
+    pub(super) undecided: u64,
     /// Whether what was written behind the last commit can be taken back.
     pub(super) truncates: bool,
 }
@@ -78,6 +80,10 @@ impl Sink for Collect {
 
     fn flush<'a>(&'a mut self, _: &'a mut Vec<Refused>) -> BoxFuture<'a, Result<(), SinkError>> {
         async move { if self.failing == 0 { Ok(()) } else { self.fail() } }.boxed()
+    }
+
+    fn unsettled(&self) -> u64 {
+        self.undecided
     }
 
     fn position(&self) -> Value {

@@ -95,6 +95,22 @@ fn what_has_been_completed_is_not_done_again() {
     }
 }
 
+/// Row 5: an account that does not balance ends the pipeline, and nothing of that epoch is kept or acknowledged.
+#[test]
+fn what_does_not_balance_is_never_committed() {
+    let (disk, collected) = (Sim::new(), Collected::default());
+    let (store, values) = (store(&disk).unwrap(), numbers(300));
+    let plan = plan(&values, 1).undecided(1);
+    let acknowledged = plan.source().acknowledged.clone();
+    let parts = plan.parts_after(&store, &collected).unwrap();
+    let ended = runtime().block_on(async { end(start(parts)).await });
+    let told = "the ledger does not balance at `";
+    assert!(matches!(&ended.ending, Ending::Failed(why) if why.starts_with(told)), "{:?}", ended.ending);
+    assert_eq!((ended.committed.epoch.0, acknowledged.load(Ordering::SeqCst)), (0, 0));
+    let restored = plan.durable_on(&store).restore().unwrap().unwrap();
+    assert_eq!((restored.epoch.0, restored.sources[0].as_ref().unwrap().position.0.as_u64()), (0, Some(0)));
+}
+
 /// What a pipeline of `values` comes to that is drained so when it has read 140 of them.
 fn drained(values: &[String], store: &Arc<Store>, collected: &Collected, windows: OpenWindows) -> Ended {
     let mut first = plan(values, 1);

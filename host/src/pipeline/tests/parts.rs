@@ -120,6 +120,7 @@ pub(super) struct Plan {
     sinks: Vec<(String, String)>,
     window: Windowing,
     was: Option<String>,
+    undecided: u64,
     batch: usize,
     capacity: usize,
     on_error: OnError,
@@ -153,6 +154,7 @@ impl Plan {
             sinks: Vec::new(),
             window: Windowing::None,
             was: None,
+            undecided: 0,
             batch: 64,
             capacity: 8192,
             on_error: OnError::Stop,
@@ -244,6 +246,12 @@ impl Plan {
     /// The first time the value `panic` is seen, the host's own code panics; behind a gate, once a sink has a batch in hand.
     pub(super) fn panics(self) -> Self {
         self.fake.panics.store(true, Ordering::SeqCst);
+        self
+    }
+
+    /// Sinks never make up their minds about so many records, which is against the rules.
+    pub(super) fn undecided(mut self, records: u64) -> Self {
+        self.undecided = records;
         self
     }
 
@@ -408,6 +416,7 @@ impl Plan {
                 gate: gate.clone().filter(|_| is_troubled),
                 failing: if is_troubled { self.failing } else { 0 },
                 refuses: self.refuses,
+                undecided: self.undecided,
                 truncates: self.truncates,
             }) as Box<dyn Sink>
         });
