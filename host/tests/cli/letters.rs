@@ -15,7 +15,7 @@ const PIPELINE: &str = "version: 1
 name: refusing
 epoch: 100ms
 sources:
-  in: { file: { path: input.ndjson }, decode: json, key: /client, rate: 20000/s }
+  in: { file: { path: input.ndjson }, decode: json, key: /client, rate: 8000/s }
 stages:
   served: { from: in, filter: std/where, config: { where: status < 500 } }
 sinks:
