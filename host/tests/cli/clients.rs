@@ -22,9 +22,7 @@ fn listening(folder: &Folder) -> (Started, SocketAddr) {
                     sinks:\n  out: { from: in, file: { path: out.log } }\n";
     folder.write("p.yaml", pipeline);
     let mut host = folder.start(&["run", "p.yaml"]);
-    let line = host.until(|line| line.contains("listening"));
-    let address = line.split("address=").nth(1).unwrap().split_whitespace().next().unwrap().parse().unwrap();
-    host.until_running();
+    let address = host.until_listening();
     (host, address)
 }
 
@@ -152,10 +150,7 @@ fn a_host_out_of_descriptors_hears_nobody_new_until_somebody_goes() {
     limited.args(["-c", "ulimit -n 64 && exec \"$0\" \"$@\""]).arg(run.get_program()).args(run.get_args());
     limited.current_dir(folder.path("")).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut host = Started::of(limited);
-    let line = host.until(|line| line.contains("listening"));
-    let address: SocketAddr =
-        line.split("address=").nth(1).unwrap().split_whitespace().next().unwrap().parse().unwrap();
-    host.until_running();
+    let address = host.until_listening();
     assert!(post(address, "before\n").starts_with("HTTP/1.1 200"));
 
     let idle: Vec<TcpStream> = (0..100).map(|_| TcpStream::connect(address).unwrap()).collect();

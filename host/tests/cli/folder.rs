@@ -2,6 +2,7 @@
 
 use std::{
     io::{BufRead, BufReader, Read, Write},
+    net::SocketAddr,
     path::{Path, PathBuf},
     process::{Child, ChildStdout, Command, ExitStatus, Stdio},
     sync::mpsc::{Receiver, channel},
@@ -147,6 +148,14 @@ impl Started {
     pub(crate) fn until_running(&mut self) -> &mut Self {
         self.until(|line| line.contains("running"));
         self
+    }
+
+    /// Where its source listens, once it does and the host runs.
+    pub(crate) fn until_listening(&mut self) -> SocketAddr {
+        let line = self.until(|line| line.contains("listening"));
+        let address = line.split("address=").nth(1).unwrap().split_whitespace().next().unwrap().parse().unwrap();
+        self.until_running();
+        address
     }
 
     /// Kills it, at once and for good, after this long.

@@ -117,9 +117,7 @@ fn a_host_killed_again_and_again_writes_what_one_that_lives_writes() {
 /// A host that is posted to, and where.
 fn posted(folder: &Folder) -> (Started, SocketAddr) {
     let mut host = folder.start(&["run", "p.yaml"]);
-    let line = host.until(|line| line.contains("listening"));
-    let address = line.split("address=").nth(1).unwrap().split_whitespace().next().unwrap().parse().unwrap();
-    host.until_running();
+    let address = host.until_listening();
     (host, address)
 }
 

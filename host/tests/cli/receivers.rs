@@ -20,9 +20,7 @@ fn listening(folder: &Folder) -> (Started, SocketAddr) {
                     sinks:\n  out: { from: in, file: { path: out.ndjson }, encode: json }\n";
     folder.write("p.yaml", pipeline);
     let mut host = folder.start(&["run", "p.yaml"]);
-    let line = host.until(|line| line.contains("listening"));
-    let address = line.split("address=").nth(1).unwrap().split_whitespace().next().unwrap().parse().unwrap();
-    host.until_running();
+    let address = host.until_listening();
     (host, address)
 }
 
