@@ -131,7 +131,8 @@ impl Resting {
                 before.is_none(),
                 "give up a part of letters that the store knows nothing of: only all of them can go"
             );
-            return discard(&self.disk, &self.folder(pipeline));
+            discard(&self.disk, &self.folder(pipeline))?;
+            return Ok(());
         };
         let now_at = match before {
             None => Position::default(),
@@ -148,13 +149,14 @@ impl Resting {
     }
 }
 
-/// Removes the letters in `folder`, of which the store holds nothing any more.
+/// Removes the letters in `folder`, of which the store holds nothing any more; whether there were any.
 ///
 /// # Errors
 /// What the disk says.
-pub fn discard(disk: &Arc<dyn Disk>, folder: &Path) -> anyhow::Result<()> {
-    if Log::is_in(&**disk, folder)? {
+pub fn discard(disk: &Arc<dyn Disk>, folder: &Path) -> anyhow::Result<bool> {
+    let are_there = Log::is_in(&**disk, folder)?;
+    if are_there {
         Log::open(disk.clone(), folder, None, settings(u64::MAX))?;
     }
-    Ok(())
+    Ok(are_there)
 }

@@ -175,7 +175,12 @@ impl SinkTask {
         self.meter.count(&tally);
         point.tally.add(&tally);
         if outlet.is_read(Port::Refused) {
-            for (records, reasons) in held.find(refused) {
+            let found = held.find(refused);
+            if found.iter().map(|(_, reasons)| reasons.len()).sum::<usize>() != refused.len() {
+                let error = anyhow::anyhow!("turn down what it was given: it names records that it has not in hand");
+                return Err(SinkFailure::Never { name: self.name.clone(), error });
+            }
+            for (records, reasons) in found {
                 let letters = with_reasons(&records, &self.name, &reasons.into_iter().collect());
                 outlet.send(&Sent::Batch(Port::Refused, letters)).await?;
             }

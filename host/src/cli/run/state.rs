@@ -71,10 +71,13 @@ fn give_up_letters(graph: &Graph, reset: &[String]) -> Result<(), Box<Answer>> {
     for sink in graph.sinks.iter().filter(|_| reset.iter().any(is_named)) {
         let Output::DeadLetters(letters) = &sink.output else { continue };
         let disk: Arc<dyn Disk> = Arc::new(RealDisk);
-        letters::discard(&disk, &letters.state.join(&letters.folder)).map_err(|error| {
+        let had_any = letters::discard(&disk, &letters.state.join(&letters.folder)).map_err(|error| {
             let trouble = Trouble::of(format!("give up the dead letters of `{}`: {error:#}", graph.name));
             Box::new(Answer::failed(Exit::Environment, trouble.code(codes::STATE_UNUSABLE)))
         })?;
+        if had_any {
+            tracing::warn!(pipeline = graph.name, "its dead letters are given up with its state");
+        }
     }
     Ok(())
 }

@@ -25,7 +25,7 @@ use crate::{
         Item,
         lane::{Handle, Sender, lanes},
         meter::Meter,
-        outlet::Outlet,
+        outlet::{Edge, Outlet, Port},
     },
 };
 
@@ -84,6 +84,11 @@ impl Driven {
 }
 
 fn drive(hangs: bool, lets_go: bool) -> Driven {
+    drive_into(Outlet::new(Vec::new()), hangs, lets_go)
+}
+
+/// The same, with somebody who reads what it refuses.
+fn drive_into(outlet: Outlet, hangs: bool, lets_go: bool) -> Driven {
     let (inbox, mut lanes) = lanes(&[Limit::default()]);
     let (sender, calls) = mpsc::unbounded_channel();
     let (reporting, reports) = mpsc::channel(1);
@@ -101,7 +106,7 @@ fn drive(hangs: bool, lets_go: bool) -> Driven {
     let (keep, committed) = tokio::sync::watch::channel(Epoch(0));
     let task = tokio::spawn(async move {
         let _keep = keep;
-        task.run(inbox, Outlet::new(Vec::new()), point, reporting, committed).await
+        task.run(inbox, outlet, point, reporting, committed).await
     });
     Driven { lane: lanes.remove(0), inbox: handle, calls, reports, meter, task }
 }
@@ -146,4 +151,31 @@ async fn only_a_sink_that_lets_go_may_be_given_up_and_used_again() {
     let (first, second) = tokio::join!(lets_go.task, does_not.task);
     assert!(matches!(first.unwrap(), Err(SinkFailure::Gone(_))));
     assert!(matches!(second.unwrap(), Err(SinkFailure::Interrupted)));
+}
+
+#[tokio::test]
+async fn a_late_refusal_finds_its_record_and_one_of_no_record_ends_the_pipeline() {
+    let read = || {
+        let (inbox, lanes) = lanes::<Item>(&[Limit::default()]);
+        let edges = lanes.into_iter().map(|lane| Edge::new(Port::Refused, lane, Arc::default()));
+        (inbox, Outlet::new(edges.collect()))
+    };
+    let (letters, outlet) = read();
+    let mut driven = drive_into(outlet, false, true);
+    driven.lane.send(records(3)).await.unwrap();
+    // The batch that it was given last is an empty one, before which the refused record came.
+    assert_eq!((driven.call().await, driven.call().await), (Some(3), Some(0)));
+    driven.lane.send(Item::Barrier(Epoch(1))).await.unwrap();
+    driven.reports.recv().await.unwrap();
+    let letter = || letters.wait(|lanes| lanes[0].pop());
+    let Item::Batch(refused) = letter().await.unwrap() else { panic!("the refused record comes before the barrier") };
+    assert_eq!(refused.values().iter().collect::<Vec<_>>(), [b"2"]);
+    assert!(matches!(letter().await.unwrap(), Item::Barrier(Epoch(1))));
+
+    // The sink refuses one record at each flush, and now has been given none.
+    let (_letters, outlet) = read();
+    let driven = drive_into(outlet, false, true);
+    driven.lane.send(Item::Barrier(Epoch(1))).await.unwrap();
+    let ended = tokio::time::timeout(PATIENCE, driven.task).await.unwrap().unwrap();
+    assert!(matches!(&ended, Err(SinkFailure::Never { error, .. }) if error.to_string().contains("not in hand")));
 }
