@@ -4,7 +4,7 @@
 //! second time. Invariant: a build without debug assertions, as every release is, has no such places.
 
 /// All places, in the order in which an epoch comes by them.
-pub const POINTS: [&str; 19] = [
+pub const POINTS: [&str; 22] = [
     "recover.opened",
     "recover.restored",
     "recover.taken-back",
@@ -24,6 +24,9 @@ pub const POINTS: [&str; 19] = [
     "commit.synced",
     "source.before-acknowledging",
     "source.acknowledged",
+    "reload.compiled",
+    "reload.before-swap",
+    "reload.swapped",
 ];
 
 /// Passes the place called `name`, or falls there.

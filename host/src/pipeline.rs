@@ -9,6 +9,8 @@ pub mod committed;
 pub mod coordinator;
 pub mod crew;
 pub mod durable;
+pub mod ending;
+pub mod generations;
 mod held;
 pub mod kept;
 mod launch;
@@ -16,13 +18,15 @@ pub mod ledger;
 pub mod letters;
 pub mod open;
 pub mod pace;
+pub mod reload;
 pub mod run;
 pub mod sink_task;
 pub mod source_task;
 
 pub use board::{Board, Phase, Status};
 pub use build::{Parts, PluginPart};
-pub use run::{Command, Drain, Ended, Ending, Running, start};
+pub use ending::{Ended, Ending};
+pub use run::{Command, Drain, Running, start};
 pub use source_task::OpenWindows;
 
 #[cfg(test)]

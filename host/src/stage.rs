@@ -6,9 +6,12 @@
 pub mod aggregate;
 pub mod assemble;
 pub mod conductor;
+pub mod control;
+mod exchange;
 pub mod failure;
 #[cfg(test)]
 pub(crate) mod fake;
+pub mod generation;
 pub mod intake;
 pub mod isolate;
 pub mod lane;
@@ -37,4 +40,6 @@ pub enum Item {
     Close,
     /// A worker's answer to the conductor of its stage.
     Done(Box<worker::Done>),
+    /// What its conductor is told from outside.
+    Control(control::Control),
 }

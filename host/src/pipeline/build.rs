@@ -12,10 +12,12 @@ use super::{
     board::Board,
     committed::{Committed, StagePoint},
     durable::{Durable, Restored},
+    reload::Reloading,
 };
 use crate::{
     batch::Limit,
     config::graph::{Consumer, Graph, Producer, Stage, Windowing as Configured},
+    letter,
     log::Access,
     plugin::Interrupt,
     sink::Sink,
@@ -24,6 +26,7 @@ use crate::{
         aggregate::{Peers, Rules, Windowing},
         conductor::{Conductor, Crew, Report, Task, divides},
         failure::Failure,
+        generation::{Service, Standing},
         intake::Intake,
         lane::{Inbox, Sender, lanes},
         outlet::{Edge, Outlet, Port},
@@ -37,10 +40,16 @@ use crate::{
 /// A stage's plugin, ready to make instances.
 #[derive(Clone)]
 pub struct PluginPart {
-    /// SHA-256, in hexadecimal.
-    pub digest: String,
+    /// What it is.
+    pub about: letter::Plugin,
     /// Version of the states that it writes.
     pub state_version: u32,
+    /// Columns that it wants beside the payloads.
+    pub needs: Vec<String>,
+    /// Number of the generation that it is in this stage.
+    pub generation: u64,
+    /// What it has done.
+    pub service: Arc<Service>,
     /// Where instances come from.
     pub maker: Arc<dyn Maker>,
 }
@@ -57,6 +66,8 @@ pub struct Parts {
     pub sinks: Vec<Box<dyn Sink>>,
     /// Where its dead letters are found, once it has started.
     pub letters: Access,
+    /// What reloads of its plugins need; without it, none is possible.
+    pub reloading: Option<Reloading>,
     /// Where commits are kept beyond the process, and what is there.
     pub durable: Option<(Durable, Option<Restored>)>,
 }
@@ -67,13 +78,20 @@ pub struct Wiring {
     pub inboxes: BTreeMap<Consumer, Inbox>,
     /// The sending ends.
     pub outlets: BTreeMap<Producer, Outlet>,
+    /// Lanes on which stages are told from outside.
+    pub controls: BTreeMap<usize, Sender>,
     /// Lanes for the answers of workers, of stages that have several.
     pub answers: BTreeMap<usize, Vec<Sender>>,
 }
 
 /// Makes a lane for every edge, its counter set to what the commit says.
 pub fn wire(graph: &Graph, board: &Board, committed: &Committed) -> Wiring {
-    let mut wiring = Wiring { inboxes: BTreeMap::new(), outlets: BTreeMap::new(), answers: BTreeMap::new() };
+    let mut wiring = Wiring {
+        inboxes: BTreeMap::new(),
+        outlets: BTreeMap::new(),
+        controls: BTreeMap::new(),
+        answers: BTreeMap::new(),
+    };
     let mut senders: BTreeMap<(Consumer, usize), Sender> = BTreeMap::new();
     let consumers = (0..graph.stages.len()).map(Consumer::Stage).chain((0..graph.sinks.len()).map(Consumer::Sink));
     for to in consumers {
@@ -81,14 +99,14 @@ pub fn wire(graph: &Graph, board: &Board, committed: &Committed) -> Wiring {
         let inputs = capacities.len();
         if let Consumer::Stage(at) = to {
             let workers = graph.stages.get(at).map_or(1, |stage| stage.workers);
-            if workers > 1 {
-                capacities.extend(vec![Limit::default(); workers]);
-            }
+            let answers = if workers > 1 { workers } else { 0 };
+            capacities.extend(vec![Limit::default(); 1 + answers]);
         }
         let (inbox, ends) = lanes(&capacities);
         for (lane, sender) in ends.into_iter().enumerate() {
             match to {
-                Consumer::Stage(at) if lane >= inputs => wiring.answers.entry(at).or_default().push(sender),
+                Consumer::Stage(at) if lane == inputs => drop(wiring.controls.insert(at, sender)),
+                Consumer::Stage(at) if lane > inputs => wiring.answers.entry(at).or_default().push(sender),
                 _ => drop(senders.insert((to, lane), sender)),
             }
         }
@@ -140,12 +158,15 @@ pub fn spec(graph: &Graph, at: usize, plugin: &PluginPart, board: &Board, interr
     Some(Arc::new(Spec {
         stage: stage.name.clone(),
         plugin: stage.plugin.clone(),
-        digest: plugin.digest.clone(),
+        digest: plugin.about.digest.clone(),
         kind: stage.kind,
-        wants: Wants::new(&stage.needs, stage.key.as_deref()),
+        wants: Wants::new(&plugin.needs, stage.key.as_deref()),
         on_error: stage.on_error,
         is_read: ReadPorts { rest: is_read(Port::Rest), late: is_read(Port::Late), refused: is_read(Port::Refused) },
         rules: divides(stage.kind).then_some(rules),
+        generation: plugin.generation,
+        state_version: plugin.state_version,
+        service: plugin.service.clone(),
         maker: plugin.maker.clone(),
         interrupt: interrupt.clone(),
         meter: board.stages.get(at)?.clone(),
@@ -169,8 +190,11 @@ pub fn stage(
     report: Report,
 ) -> Result<(Conductor, Hands), Failure> {
     let workers = stage.workers.max(1);
+    // What commits from before generations were noted hold has been compared with the plugin already.
+    let is_noted = !point.standing.digest.is_empty();
+    let version = if is_noted { point.standing.state_version } else { spec.state_version };
     let worker = |spec: &Arc<Spec>, number: usize| {
-        Worker::new(spec.clone(), point.watermark, &point.groups, |key| owner(key, workers) == number)
+        Worker::new(spec.clone(), version, point.watermark, &point.groups, |key| owner(key, workers) == number)
     };
     let mut hands = Vec::new();
     let crew = if answers.is_empty() {
@@ -188,7 +212,10 @@ pub fn stage(
     };
     let intake = Intake::new(point.received.len(), point.watermark);
     spec.meter.reset(&point.tally);
+    let (tally, received) = (point.tally, point.received.clone());
+    let standing = Standing::of(&spec);
+    spec.service.begin();
     let conductor =
-        Conductor { spec, inbox, intake, crew, outlet, report, tally: point.tally, received: point.received.clone() };
+        Conductor { spec, inbox, intake, crew, outlet, report, tally, received, standing, is_migrating: false };
     Ok((conductor, hands))
 }

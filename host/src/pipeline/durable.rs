@@ -377,7 +377,8 @@ impl Restored {
         }
         for (point, empty) in self.stages.iter_mut().zip(empty.stages) {
             if let Some(point) = point {
-                *point = StagePoint { groups: std::mem::take(&mut point.groups), watermark: point.watermark, ..empty };
+                let (groups, standing) = (std::mem::take(&mut point.groups), std::mem::take(&mut point.standing));
+                *point = StagePoint { groups, standing, watermark: point.watermark, ..empty };
             }
         }
         for (point, empty) in self.sinks.iter_mut().zip(empty.sinks) {

@@ -90,8 +90,7 @@ pub fn open(loaded: &Loaded, engine: &Engine, state: Option<&Path>) -> Result<Pr
         match configured(stage, plugin) {
             Ok(maker) => {
                 used.push(plugin.clone());
-                let (digest, state_version) = (plugin.digest().to_owned(), plugin.described().state_version);
-                makers.push(PluginPart { digest, state_version, maker: Arc::new(maker) });
+                makers.push(part_of(stage, plugin, maker));
             }
             Err(message) => faults.push(refused(loaded, stage, message)),
         }
@@ -152,6 +151,24 @@ fn told(written: &str, error: &LoadError) -> (&'static str, String, Option<Strin
         LoadError::Describe(_) => (codes::BAD_DESCRIPTION, None),
     };
     (code, format!("`{written}` cannot be used: {error}"), cure.map(str::to_owned))
+}
+
+/// A plugin, ready to serve a stage as its first generation.
+fn part_of(stage: &Stage, plugin: &Plugin, maker: Configured) -> PluginPart {
+    PluginPart {
+        about: about(plugin),
+        state_version: plugin.described().state_version,
+        needs: stage.needs.clone(),
+        generation: 1,
+        service: Arc::default(),
+        maker: Arc::new(maker),
+    }
+}
+
+fn about(plugin: &Plugin) -> letter::Plugin {
+    let described = plugin.described();
+    let (name, version) = (described.name.clone(), described.version.clone());
+    letter::Plugin { name, version, digest: plugin.digest().to_owned() }
 }
 
 fn facts_of(plugin: &Plugin) -> PluginFacts {
@@ -223,7 +240,7 @@ impl Prepared {
                 Output::DeadLetters(terms) => Box::new(self.open_letters(terms, letters.clone())),
             });
         }
-        Ok(Parts { graph: self.graph, sources, plugins: self.makers, sinks, letters, durable: None })
+        Ok(Parts { graph: self.graph, sources, plugins: self.makers, sinks, letters, reloading: None, durable: None })
     }
 
     fn open_letters(&self, terms: &Letters, access: Access) -> LogSink {
@@ -248,12 +265,11 @@ impl Prepared {
         let graph = &self.graph;
         let plain = |name: &String, part| Origin { name: name.clone(), part, plugin: None };
         let sources = graph.sources.iter().map(|source| plain(&source.name, Part::Source));
-        let stages = graph.stages.iter().zip(&self.plugins).map(|(stage, plugin)| {
-            let described = plugin.described();
-            let (name, version) = (described.name.clone(), described.version.clone());
-            let plugin = letter::Plugin { name, version, digest: plugin.digest().to_owned() };
-            Origin { plugin: Some(plugin), ..plain(&stage.name, Part::Stage) }
-        });
+        let stages = graph
+            .stages
+            .iter()
+            .zip(&self.plugins)
+            .map(|(stage, plugin)| Origin { plugin: Some(about(plugin)), ..plain(&stage.name, Part::Stage) });
         let sinks = graph.sinks.iter().map(|sink| plain(&sink.name, Part::Sink));
         Arc::new(sources.chain(stages).chain(sinks).map(|origin| (origin.name.clone(), origin)).collect())
     }

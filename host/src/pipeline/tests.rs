@@ -9,6 +9,7 @@ mod guests;
 mod letters;
 mod order;
 mod parts;
+mod reloads;
 mod restarts;
 mod sinks;
 

@@ -5,11 +5,13 @@
 
 mod assign;
 mod ending;
+mod migrate;
 
 use std::collections::BTreeMap;
 
 use assign::{Assigned, Touch};
 pub use ending::{Full, INCOMPLETE, RefusedGroups};
+pub use migrate::Migrated;
 
 use super::{
     assemble::assemble,

@@ -8,10 +8,13 @@ use std::{sync::Arc, time::Instant};
 
 use super::{
     Item,
+    control::Control,
+    exchange::Pending,
     failure::Failure,
+    generation::Standing,
     intake::{Intake, Taken},
     lane::{Fill, Freight, Gone, Inbox, Lane, Sender},
-    outlet::{Control, Outlet},
+    outlet::{self, Outlet},
     prepare::Wants,
     table::{Changes, owner},
     tally::Tally,
@@ -44,6 +47,8 @@ pub struct Handed {
     pub received: Vec<u64>,
     /// Records sent so far, of each edge.
     pub sent: Vec<u64>,
+    /// Which generation serves it, and what each has served since the last barrier.
+    pub standing: Standing,
 }
 
 /// Where a stage hands over to.
@@ -83,7 +88,7 @@ impl Freight for Task {
 pub struct Conductor {
     /// What the stage is.
     pub spec: Arc<Spec>,
-    /// Its lanes: first the inputs, then the answers of its workers.
+    /// Its lanes: first the inputs, then what it is told from outside, then the answers of its workers.
     pub inbox: Inbox,
     /// Alignment of the inputs.
     pub intake: Intake,
@@ -97,16 +102,21 @@ pub struct Conductor {
     pub tally: Tally,
     /// Records received up to the last commit, of each input.
     pub received: Vec<u64>,
+    /// Which generation leaves its mark on what is sent on.
+    pub standing: Standing,
+    /// States are being rewritten: nothing else is begun.
+    pub is_migrating: bool,
 }
 
 enum Next {
+    Told(Control),
     Taken(Taken),
     Done(Box<Done>),
 }
 
 /// What follows a turn's outputs downstream.
-enum Behind {
-    Control(Control),
+pub(super) enum Behind {
+    Control(outlet::Control),
     /// A barrier, with where the stage stood when it was taken in: by the time it leaves, others of several workers may
     /// be busy with what stands behind it.
     Barrier {
@@ -114,6 +124,11 @@ enum Behind {
         watermark: i64,
         received: Vec<u64>,
     },
+    /// Workers have got ready for another generation.
+    Prepared(Pending),
+    /// They have exchanged theirs.
+    Exchanged(Pending),
+    Nothing,
 }
 
 impl Conductor {
@@ -129,18 +144,22 @@ impl Conductor {
         };
         let mut is_over = false;
         while !(is_over && turns.is_empty()) {
-            let may_begin = !is_over && turns.len() < workers * TURNS;
+            let may_begin = !is_over && !self.is_migrating && turns.len() < workers * TURNS;
             let (intake, inputs) = (&mut self.intake, self.received.len());
+            let others = inputs + usize::from(self.is_migrating);
             let next = self.inbox.wait_blocking(|lanes| {
-                answer(lanes, inputs).or_else(|| may_begin.then(|| intake.take(lanes)).flatten().map(Next::Taken))
+                answer(lanes, others).or_else(|| may_begin.then(|| intake.take(lanes)).flatten().map(Next::Taken))
             })?;
             match next {
+                // A stage that has nothing more to do exchanges nothing; whoever asked learns that the answer will not come.
+                Next::Told(Control::Swap(swap)) if is_over => drop(swap),
+                Next::Told(Control::Swap(swap)) => self.prepare(swap, &mut turns)?,
                 Next::Taken(Taken::Over) => is_over = true,
                 Next::Taken(taken) => self.begin(taken, &mut turns)?,
                 Next::Done(done) => turns.done(done.worker, done.result?, done.changes),
             }
             while let Some(turn) = turns.pop() {
-                self.emit(turn)?;
+                self.emit(turn, &mut turns)?;
             }
         }
         Ok(())
@@ -155,13 +174,13 @@ impl Conductor {
                 self.begin_batch(input, batch, turns)
             }
             Taken::Mark(mark @ (Mark::At(time) | Mark::Idle(time))) => {
-                self.begin_all(|| Work::Advance(time), Behind::Control(Control::Mark(mark)), turns)
+                self.begin_all(|| Work::Advance(time), Behind::Control(outlet::Control::Mark(mark)), turns)
             }
             Taken::Barrier(epoch) => {
                 let (watermark, received) = (self.intake.watermark(), self.received.clone());
                 self.begin_all(|| Work::Barrier, Behind::Barrier { epoch, watermark, received }, turns)
             }
-            Taken::Close => self.begin_all(|| Work::Close, Behind::Control(Control::Close), turns),
+            Taken::Close => self.begin_all(|| Work::Close, Behind::Control(outlet::Control::Close), turns),
             Taken::Over => Ok(()),
         }
     }
@@ -201,7 +220,12 @@ impl Conductor {
     }
 
     /// Work for every worker. Filters and maps need a barrier or a mark only as a place in the order.
-    fn begin_all(&mut self, work: impl Fn() -> Work, behind: Behind, turns: &mut Turns<Behind>) -> Result<(), Failure> {
+    pub(super) fn begin_all(
+        &mut self,
+        mut work: impl FnMut() -> Work,
+        behind: Behind,
+        turns: &mut Turns<Behind>,
+    ) -> Result<(), Failure> {
         match &mut self.crew {
             Crew::Alone(worker) => {
                 let outcome = worker.work(work())?;
@@ -220,7 +244,7 @@ impl Conductor {
         Ok(())
     }
 
-    fn emit(&mut self, turn: Turn<Behind>) -> Result<(), Failure> {
+    fn emit(&mut self, turn: Turn<Behind>, turns: &mut Turns<Behind>) -> Result<(), Failure> {
         let since = Instant::now();
         for output in &turn.outcome.outputs {
             self.outlet.send_blocking(output.port, &output.batch)?;
@@ -228,23 +252,32 @@ impl Conductor {
         self.spec.meter.blocked(since.elapsed().as_nanos() as u64);
         self.spec.meter.count(&turn.outcome.tally);
         self.tally.add(&turn.outcome.tally);
+        self.standing.serve(turn.outcome.tally.received);
         match turn.control {
-            None => Ok(()),
+            None | Some(Behind::Nothing) => Ok(()),
+            Some(Behind::Prepared(pending)) => self.prepared(pending, turns),
+            Some(Behind::Exchanged(pending)) => {
+                self.exchanged(pending);
+                Ok(())
+            }
             Some(Behind::Control(control)) => Ok(self.outlet.control(control)?),
             Some(Behind::Barrier { epoch, watermark, received }) => {
                 let (changes, tally, sent) = (turn.changes, self.tally, self.outlet.sent());
+                let standing = self.standing.hand_over();
                 crash::point("stage.before-handover");
-                (self.report)(Handed { epoch, changes, tally, watermark, received, sent })?;
+                (self.report)(Handed { epoch, changes, tally, watermark, received, sent, standing })?;
                 crash::point("stage.after-handover");
-                Ok(self.outlet.control(Control::Barrier(epoch))?)
+                Ok(self.outlet.control(outlet::Control::Barrier(epoch))?)
             }
         }
     }
 }
 
+/// What does not come from an input; what the stage is told comes before what its workers answer.
 fn answer(lanes: &mut [Lane<Item>], inputs: usize) -> Option<Next> {
     lanes.get_mut(inputs..)?.iter_mut().find_map(|lane| match lane.pop() {
         Some(Item::Done(done)) => Some(Next::Done(done)),
+        Some(Item::Control(control)) => Some(Next::Told(control)),
         _ => None,
     })
 }

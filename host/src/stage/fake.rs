@@ -47,6 +47,9 @@ pub(crate) fn spec(kind: Kind, rules: Option<Rules>) -> Spec {
         on_error: OnError::Stop,
         is_read: ReadPorts { rest: true, late: true, refused: true },
         rules,
+        generation: 1,
+        state_version: 1,
+        service: Arc::default(),
         maker: Arc::new(Fake::default()),
         interrupt: Interrupt::default(),
         meter: Arc::default(),
@@ -205,6 +208,10 @@ impl Instance for Fake {
         let values: Column = values.collect();
         let produced = Produced { len: values.len(), values: Some(values), ..Produced::default() };
         Ok(Finished { produced, refused: Refusals::default() })
+    }
+
+    fn migrate(&mut self, _: u32, _: u32, _: &Column) -> Result<Column, Box<Fault>> {
+        Err(Box::new(fault(None)))
     }
 
     fn usage(&self) -> Usage {

@@ -119,6 +119,28 @@ impl Live {
         std::mem::take(&mut self.gone)
     }
 
+    /// Makes one call that concerns no rows.
+    ///
+    /// # Errors
+    /// What the call came to, or that no instance can be made.
+    pub fn with<T>(
+        &mut self,
+        call: impl FnOnce(&mut dyn plugin::Instance) -> Result<T, Box<Fault>>,
+    ) -> Result<T, Box<Fault>> {
+        let came = call(self.instance()?);
+        self.is_fresh = false;
+        if came.is_err() {
+            self.discard();
+        }
+        came
+    }
+
+    /// Goes on with an instance of another generation.
+    pub fn exchange(&mut self, spec: Arc<Spec>, instance: Box<dyn plugin::Instance>) {
+        self.discard();
+        (self.spec, self.instance, self.portion) = (spec, Some(instance), Portion::default());
+    }
+
     fn instance(&mut self) -> Result<&mut dyn plugin::Instance, Box<Fault>> {
         let instance = match self.instance.take() {
             Some(instance) => instance,
