@@ -5,6 +5,7 @@
 
 pub mod board;
 pub mod build;
+mod candidate;
 pub mod committed;
 pub mod coordinator;
 pub mod crew;
@@ -22,6 +23,7 @@ pub mod reload;
 pub mod run;
 pub mod sink_task;
 pub mod source_task;
+mod watch;
 
 pub use board::{Board, Phase, Status};
 pub use build::{Parts, PluginPart};

@@ -6,6 +6,7 @@ mod bench;
 mod call;
 mod inspect;
 mod records;
+mod reload;
 
 use std::{
     ffi::OsString,
@@ -34,6 +35,12 @@ pub(super) enum Verb {
     Call(call::Call),
     /// Measure what a record costs in a plugin.
     Bench(bench::Bench),
+    /// Build a stage's plugin again and let it serve in the running pipeline.
+    Reload(reload::Reload),
+    /// Let the generation before serve again.
+    Rollback(reload::Rollback),
+    /// Show the generations of stages, and what became of reloads.
+    History(reload::Told),
 }
 
 impl Verb {
@@ -44,6 +51,9 @@ impl Verb {
             Self::Inspect(_) => "plugin inspect",
             Self::Call(_) => "plugin call",
             Self::Bench(_) => "plugin bench",
+            Self::Reload(_) => "plugin reload",
+            Self::Rollback(_) => "plugin rollback",
+            Self::History(_) => "plugin history",
         }
     }
 
@@ -54,6 +64,9 @@ impl Verb {
             Self::Inspect(verb) => verb.perform(),
             Self::Call(verb) => verb.perform(),
             Self::Bench(verb) => verb.perform(),
+            Self::Reload(verb) => verb.perform(),
+            Self::Rollback(verb) => verb.perform(),
+            Self::History(verb) => verb.perform(),
         }
     }
 }

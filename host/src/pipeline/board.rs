@@ -17,7 +17,7 @@ use tokio::sync::watch;
 use super::{
     committed::Committed,
     coordinator::Participant,
-    generations::{Fate, Past},
+    generations::{Counts, Fate, Past},
     ledger::{self, Account, Imbalance},
 };
 use crate::{
@@ -58,7 +58,18 @@ struct State {
     restarts: u64,
     inboxes: BTreeMap<Consumer, Handle>,
     /// Of each stage: the plugin that serves it, and its generations.
-    generations: BTreeMap<usize, (letter::Plugin, Vec<(GenerationStatus, Arc<Service>)>)>,
+    generations: BTreeMap<usize, Generations>,
+}
+
+/// The generations of a stage, as they are shown.
+#[derive(Clone, Debug)]
+pub struct Generations {
+    /// The plugin that serves.
+    pub about: letter::Plugin,
+    /// All of them, oldest first, each with what it does.
+    pub all: Vec<(GenerationStatus, Arc<Service>)>,
+    /// How reloads have ended.
+    pub counts: Counts,
 }
 
 /// The live view of one pipeline.
@@ -107,6 +118,9 @@ pub struct PartStatus {
     /// The generation that serves a stage.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub generation: Option<GenerationStatus>,
+    /// How reloads of a stage have ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reloads: Option<Counts>,
 }
 
 /// One generation of a stage's plugin, or a candidate that has not become one.
@@ -269,21 +283,21 @@ impl Board {
         (self.pulse.subscribe(), state.account.epoch + under_way + 1)
     }
 
-    /// Notes the plugin that serves a stage, and its generations, oldest first.
-    pub fn set_generations(&self, stage: usize, about: letter::Plugin, all: Vec<(GenerationStatus, Arc<Service>)>) {
-        self.state().generations.insert(stage, (about, all));
+    /// Notes the generations of a stage.
+    pub fn set_generations(&self, stage: usize, generations: Generations) {
+        self.state().generations.insert(stage, generations);
     }
 
     /// The generations of a stage, oldest first.
     pub fn generations(&self, stage: usize) -> Vec<GenerationStatus> {
         let state = self.state();
-        let all = state.generations.get(&stage).into_iter().flat_map(|(_, all)| all);
+        let all = state.generations.get(&stage).into_iter().flat_map(|generations| &generations.all);
         all.map(|(one, service)| GenerationStatus { figures: service.read(), ..one.clone() }).collect()
     }
 
     /// The plugin that serves a stage.
     pub fn plugin(&self, stage: usize) -> Option<letter::Plugin> {
-        self.state().generations.get(&stage).map(|(about, _)| about.clone())
+        self.state().generations.get(&stage).map(|generations| generations.about.clone())
     }
 
     /// Notes how long a commit took to be written.
@@ -364,10 +378,13 @@ impl Board {
             counts: meter.read_plugin_counts(),
             faults: meter.read_faults(),
             generation: None,
+            reloads: None,
         };
         let stage = |(at, (stage, meter)): (usize, (&Stage, _))| {
             let serves = |one: &GenerationStatus| matches!(one.fate, Fate::Active | Fate::Probation);
-            PartStatus { generation: self.generations(at).into_iter().find(serves), ..part(&stage.name, meter) }
+            let generation = self.generations(at).into_iter().find(serves);
+            let reloads = self.state().generations.get(&at).map(|generations| generations.counts);
+            PartStatus { generation, reloads, ..part(&stage.name, meter) }
         };
         let stages = self.graph.stages.iter().zip(&self.stages).enumerate().map(stage).collect();
         let not_ready = self.not_ready();

@@ -8,7 +8,7 @@ use std::{collections::VecDeque, fmt, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use crate::stage::generation::Figures;
+use crate::{stage::generation::Figures, unit::Span};
 
 /// Records after which a candidate has proved itself, however little time has passed.
 const RECORDS: u64 = 10_000;
@@ -22,9 +22,6 @@ const TIMES: f64 = 3.0;
 /// What is remembered of a stage.
 const HISTORY: usize = 100;
 
-/// The stretch of time in which rollbacks are counted.
-const HOUR: Duration = Duration::from_secs(3600);
-
 /// How candidates of a stage are judged.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Terms {
@@ -32,13 +29,13 @@ pub struct Terms {
     pub probation: Duration,
     /// The share of its records, between 0 and 1, that it may refuse at most.
     pub rollback_at: f64,
-    /// After how many rollbacks within an hour a changed file waits for a person.
-    pub rollbacks: usize,
+    /// After how many rollbacks, within how long, a changed file waits for a person.
+    pub rollbacks: (usize, Duration),
 }
 
 impl Default for Terms {
     fn default() -> Self {
-        Self { probation: Duration::from_secs(30), rollback_at: 0.01, rollbacks: 3 }
+        Self { probation: Duration::from_secs(30), rollback_at: 0.01, rollbacks: (3, Duration::from_secs(3600)) }
     }
 }
 
@@ -169,6 +166,17 @@ pub struct Past {
     pub why: Option<String>,
 }
 
+/// How the reloads of a stage have ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counts {
+    /// The candidate serves for good.
+    pub active: u64,
+    /// The one before came back.
+    pub rolled_back: u64,
+    /// The candidate has never served.
+    pub refused: u64,
+}
+
 #[derive(Clone, Debug, PartialEq)]
 enum State {
     Serving,
@@ -190,6 +198,7 @@ pub struct Generations {
     /// A file changed while nothing could be made of it.
     is_file_waiting: bool,
     history: VecDeque<Past>,
+    counts: Counts,
 }
 
 impl Generations {
@@ -211,6 +220,7 @@ impl Generations {
             rolled_back: VecDeque::new(),
             is_file_waiting: false,
             history: [first].into(),
+            counts: Counts::default(),
         }
     }
 
@@ -227,6 +237,11 @@ impl Generations {
     /// Whether a candidate is on probation.
     pub fn is_on_probation(&self) -> bool {
         matches!(self.state, State::Probation { .. })
+    }
+
+    /// How reloads have ended so far.
+    pub fn counts(&self) -> Counts {
+        self.counts
     }
 
     /// What became of all of them, oldest first.
@@ -284,6 +299,7 @@ impl Generations {
                     self.rolled_back.push_back(now);
                     actions = self.go_back(why);
                 } else if is_over {
+                    self.counts.active += 1;
                     self.state = State::Serving;
                     self.note(self.serving(), Fate::Active, None);
                 }
@@ -311,12 +327,15 @@ impl Generations {
     }
 
     fn build(&mut self, now: Duration, ask: Ask) -> Vec<Action> {
-        self.rolled_back.retain(|then| now.saturating_sub(*then) < HOUR);
+        let (most, within) = self.terms.rollbacks;
+        self.rolled_back.retain(|then| now.saturating_sub(*then) < within);
         let count = self.rolled_back.len();
         let watched = match ask {
-            Ask::File if count >= self.terms.rollbacks => {
-                let why =
-                    format!("{count} reloads were rolled back within an hour; `tidegate plugin reload` tries this one");
+            Ask::File if count >= most => {
+                let why = format!(
+                    "{count} reloads were rolled back within {}; `tidegate plugin reload` tries this one",
+                    Span(within)
+                );
                 self.remember(now, None, Some(why.clone()));
                 return vec![Action::Refuse(why)];
             }
@@ -368,6 +387,7 @@ impl Generations {
         let number = self.highest;
         self.state = State::Serving;
         if let Err(why) = swapped {
+            self.counts.refused += 1;
             self.note(number, Fate::Refused, Some(why.clone()));
             let mut actions = vec![Action::Refuse(why)];
             actions.extend(self.look_again(now));
@@ -383,6 +403,7 @@ impl Generations {
                 self.state = State::Probation { since: now };
             }
             Watched::No => {
+                self.counts.active += 1;
                 self.note(number, Fate::Active, None);
                 actions.extend(self.look_again(now));
             }
@@ -393,6 +414,7 @@ impl Generations {
     /// Lets the generation before serve again, if there is a way back.
     fn go_back(&mut self, why: String) -> Vec<Action> {
         let Some(before) = self.before.take() else { return Vec::new() };
+        self.counts.rolled_back += 1;
         self.note(self.serving.0, Fate::RolledBack, Some(why));
         self.note(before.0, Fate::Active, None);
         (self.serving, self.state) = (before, State::Serving);
@@ -418,6 +440,7 @@ impl Generations {
 
     /// Remembers a candidate that got no number.
     fn remember(&mut self, at: Duration, digest: Option<String>, why: Option<String>) {
+        self.counts.refused += 1;
         self.push(Past { generation: None, digest, at, fate: Fate::Refused, why });
     }
 

@@ -7,7 +7,10 @@ use std::{collections::BTreeMap, path::Path, sync::Arc};
 
 use super::{
     build::{Parts, PluginPart},
+    candidate::Candidates,
+    generations::Terms,
     ledger,
+    reload::Reloading,
 };
 use crate::{
     config::{
@@ -28,7 +31,7 @@ use crate::{
 };
 
 /// The folder that a plugin's name begins with when the binary carries it.
-const STANDARD: &str = "std/";
+pub(super) const STANDARD: &str = "std/";
 
 /// A pipeline that has been checked as a whole, plugins included, and of which nothing has been opened yet.
 pub struct Prepared {
@@ -37,10 +40,11 @@ pub struct Prepared {
     /// The plugins of its stages, in the order of the graph.
     pub plugins: Vec<Plugin>,
     makers: Vec<PluginPart>,
+    candidates: Arc<Candidates>,
 }
 
 /// Instances of a plugin under the limits and the configuration of one stage.
-struct Configured {
+pub(super) struct Configured {
     plugin: Plugin,
     limits: Limits,
     config: serde_json::Value,
@@ -96,7 +100,10 @@ pub fn open(loaded: &Loaded, engine: &Engine, state: Option<&Path>) -> Result<Pr
         }
     }
     if faults.is_empty() {
-        Ok(Prepared { graph: Arc::new(graph), plugins: used, makers })
+        let (graph, state) = (Arc::new(graph), state.map(Path::to_owned));
+        let (loaded, engine) = (loaded.clone(), engine.clone());
+        let candidates = Candidates { loaded, engine, graph: graph.clone(), facts, state };
+        Ok(Prepared { graph, plugins: used, makers, candidates: Arc::new(candidates) })
     } else {
         Err(in_order(faults))
     }
@@ -154,7 +161,7 @@ fn told(written: &str, error: &LoadError) -> (&'static str, String, Option<Strin
 }
 
 /// A plugin, ready to serve a stage as its first generation.
-fn part_of(stage: &Stage, plugin: &Plugin, maker: Configured) -> PluginPart {
+pub(super) fn part_of(stage: &Stage, plugin: &Plugin, maker: Configured) -> PluginPart {
     PluginPart {
         about: about(plugin),
         state_version: plugin.described().state_version,
@@ -171,7 +178,7 @@ fn about(plugin: &Plugin) -> letter::Plugin {
     letter::Plugin { name, version, digest: plugin.digest().to_owned() }
 }
 
-fn facts_of(plugin: &Plugin) -> PluginFacts {
+pub(super) fn facts_of(plugin: &Plugin) -> PluginFacts {
     let described = plugin.described();
     // What every batch carries is no need of a graph.
     let carried = ["values", "keys", "timestamps", "headers", "windows"];
@@ -186,7 +193,7 @@ fn facts_of(plugin: &Plugin) -> PluginFacts {
 }
 
 /// A maker whose first instance has been made and configured, so that a refusal is told before anything starts.
-fn configured(stage: &Stage, plugin: &Plugin) -> Result<Configured, String> {
+pub(super) fn configured(stage: &Stage, plugin: &Plugin) -> Result<Configured, String> {
     let limits = &stage.limits;
     let limits = Limits {
         fuel_per_record: limits.fuel.record,
@@ -240,7 +247,21 @@ impl Prepared {
                 Output::DeadLetters(terms) => Box::new(self.open_letters(terms, letters.clone())),
             });
         }
-        Ok(Parts { graph: self.graph, sources, plugins: self.makers, sinks, letters, reloading: None, durable: None })
+        let reloading = Some(self.reloading());
+        Ok(Parts { graph: self.graph, sources, plugins: self.makers, sinks, letters, reloading, durable: None })
+    }
+
+    fn reloading(&self) -> Reloading {
+        let graph = &self.graph;
+        let terms = graph.stages.iter().map(|stage| Terms {
+            probation: stage.reload.probation.0,
+            rollback_at: stage.reload.rollback_at.0,
+            rollbacks: (stage.reload.rollbacks.count as usize, stage.reload.rollbacks.per),
+        });
+        let watched = |(_, stage): &(usize, &Stage)| stage.reload.watch && !stage.plugin.starts_with(STANDARD);
+        let files = graph.stages.iter().enumerate().filter(watched);
+        let files = files.map(|(at, stage)| (at, graph.folder.join(&stage.plugin))).collect();
+        Reloading { terms: terms.collect(), files, builder: self.candidates.clone() }
     }
 
     fn open_letters(&self, terms: &Letters, access: Access) -> LogSink {

@@ -19,7 +19,7 @@ use tokio::{
 };
 
 use super::{
-    board::{Board, GenerationStatus},
+    board::{self, Board, GenerationStatus},
     build::{self, PluginPart},
     durable::now,
     generations::{Action, Ask, Candidate, Generations, Input, Terms},
@@ -54,6 +54,8 @@ pub struct Reloading {
     pub builder: Arc<dyn Build>,
     /// How candidates are judged, of each stage.
     pub terms: Vec<Terms>,
+    /// Files that are watched, beside the positions of the stages that they serve.
+    pub files: Vec<(usize, PathBuf)>,
 }
 
 impl fmt::Debug for Reloading {
@@ -317,7 +319,8 @@ impl Reloads {
             let at = self.epoch.saturating_add(i64::try_from(past.at.as_millis()).unwrap_or(i64::MAX));
             (GenerationStatus::of(past, at), service)
         });
-        self.board.set_generations(at, stage.part.about.clone(), shown.collect());
+        let (about, counts) = (stage.part.about.clone(), stage.generations.counts());
+        self.board.set_generations(at, board::Generations { about, all: shown.collect(), counts });
     }
 }
 

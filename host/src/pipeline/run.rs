@@ -27,6 +27,7 @@ use super::{
     reload::{self, Reloads},
     sink_task::{SinkFailure, SinkTask},
     source_task::{OpenWindows, Order, SourceTask, Terms, Word},
+    watch,
 };
 use crate::{
     config::graph::{Graph, Input as Kind, Port, Producer},
@@ -87,6 +88,11 @@ pub struct Running {
 pub fn start(parts: Parts) -> Running {
     let board = Arc::new(Board::new(parts.graph.clone(), parts.letters.clone()));
     let (commands, receiver) = mpsc::channel(16);
+    if let Some(files) =
+        parts.reloading.as_ref().map(|reloading| reloading.files.clone()).filter(|files| !files.is_empty())
+    {
+        tokio::spawn(watch::watch(files, commands.downgrade()));
+    }
     let supervisor = Supervisor { board: board.clone(), commands: receiver, drain: None, durable: None };
     let task = tokio::spawn(supervisor.supervise(parts));
     Running { board, commands, task }

@@ -14,9 +14,9 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{Answer, Exit, Trouble, files::Checked, state};
 use crate::{
-    api::{self, Hosted, PluginInfo, Service, socket::Socket, socket::SocketError},
+    api::{self, Hosted, Service, socket::Socket, socket::SocketError},
     config::{Host, codes},
-    pipeline::{self, Drain, Parts, Running, open::Prepared},
+    pipeline::{self, Drain, Parts, Running},
 };
 
 /// A host whose pipelines run.
@@ -70,9 +70,7 @@ pub(super) async fn open(
     };
     let store = state::open(host.state_folder(), reset)?;
     let mut parts = Vec::new();
-    let mut plugins = Vec::new();
     for Checked { file, prepared, .. } in checked {
-        plugins.push(plugins_of(&prepared));
         let name = prepared.graph.name.clone();
         let durable = match &store {
             Some(store) => Some(state::restore(store, &prepared, reset).await?),
@@ -85,9 +83,9 @@ pub(super) async fn open(
     }
 
     let running: Vec<Running> = parts.into_iter().map(pipeline::start).collect();
-    let hosted = running.iter().zip(plugins).map(|(running, plugins)| {
+    let hosted = running.iter().map(|running| {
         let (board, commands) = (running.board.clone(), running.commands.clone());
-        Arc::new(Hosted { board, commands, plugins, end: OnceLock::new() })
+        Arc::new(Hosted { board, commands, end: OnceLock::new() })
     });
     let (drain_sender, drains) = mpsc::channel(1);
     let (all_ended, is_ended) = watch::channel(false);
@@ -124,14 +122,4 @@ fn unopened(message: String, error: &anyhow::Error) -> Trouble {
     } else {
         Trouble::of(message)
     }
-}
-
-fn plugins_of(prepared: &Prepared) -> Vec<PluginInfo> {
-    let info = |(stage, plugin): (&crate::config::graph::Stage, &crate::plugin::Plugin)| PluginInfo {
-        stage: stage.name.clone(),
-        name: plugin.described().name.clone(),
-        version: plugin.described().version.clone(),
-        digest: plugin.digest().to_owned(),
-    };
-    prepared.graph.stages.iter().zip(&prepared.plugins).map(info).collect()
 }

@@ -365,6 +365,7 @@ impl Plan {
             key: None,
             window: if *kind == Kind::Aggregate { self.window } else { Windowing::None },
             ttl: None,
+            reload: Default::default(),
             was: self.was.clone().filter(|_| *kind == Kind::Aggregate),
             fields: [].into(),
             ids: false,
