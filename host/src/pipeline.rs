@@ -21,6 +21,7 @@ pub mod open;
 pub mod pace;
 pub mod reload;
 pub mod run;
+mod shelf;
 pub mod sink_task;
 pub mod source_task;
 mod watch;

@@ -158,7 +158,7 @@ pub fn spec(graph: &Graph, at: usize, plugin: &PluginPart, board: &Board, interr
     Some(Arc::new(Spec {
         stage: stage.name.clone(),
         plugin: stage.plugin.clone(),
-        digest: plugin.about.digest.clone(),
+        about: plugin.about.clone(),
         kind: stage.kind,
         wants: Wants::new(&plugin.needs, stage.key.as_deref()),
         on_error: stage.on_error,

@@ -16,6 +16,7 @@ use super::{
     build::PluginPart,
     open::{STANDARD, configured, facts_of, load, part_of},
     reload::Build,
+    shelf::Shelf,
     watch::Seen,
 };
 use crate::{
@@ -23,7 +24,8 @@ use crate::{
         Loaded,
         graph::{self, Graph, PluginFacts, Stage},
     },
-    plugin::Engine,
+    crash,
+    plugin::{Engine, Kind},
 };
 
 /// How long a file has to stay as it is before it is read: whoever writes it writes on within that.
@@ -39,6 +41,15 @@ pub(super) struct Candidates {
     pub(super) graph: Arc<Graph>,
     pub(super) facts: BTreeMap<String, PluginFacts>,
     pub(super) state: Option<PathBuf>,
+    /// What the plugins call themselves whose states there are, by stage.
+    pub(super) names: Vec<String>,
+}
+
+impl Candidates {
+    /// Where bytes are kept, where anything is.
+    pub(super) fn shelf(&self) -> Option<Shelf> {
+        self.state.as_deref().map(Shelf::of)
+    }
 }
 
 impl Build for Candidates {
@@ -61,7 +72,21 @@ impl Build for Candidates {
         })?;
         let then = graph.stages.iter().find(|stage| stage.name == now.name).ok_or("there is no such stage")?;
         fits(now, then, &self.graph, &graph)?;
+        let (name, was) = (&plugin.described().name, self.names.get(stage));
+        if now.kind == Kind::Aggregate && was.is_some_and(|was| was != name) {
+            let was = was.map_or("", String::as_str);
+            return Err(format!(
+                "it is `{name}`, and the states are those of `{was}`: give them up with `--reset-state`"
+            ));
+        }
         let maker = configured(then, &plugin).map_err(|why| format!("it refuses its configuration: {why}"))?;
+        // What a commit will name has to be there before it serves.
+        if let Some(shelf) = self.shelf() {
+            shelf
+                .keep(plugin.digest(), plugin.bytes())
+                .map_err(|error| format!("its bytes cannot be kept: {error}"))?;
+        }
+        crash::point("reload.kept");
         Ok(part_of(then, &plugin, maker))
     }
 }

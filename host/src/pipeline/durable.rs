@@ -218,7 +218,10 @@ impl Durable {
                 let now = at.and_then(|at| self.signatures.get(at)).ok_or_else(|| gone("stage"))?;
                 let slot = at.and_then(|at| found.stages.get_mut(at)).ok_or_else(|| gone("stage"))?;
                 let Staged { signature, point } = parse(place, value)?;
-                if signature != *now {
+                // Of another version are states that another generation wrote, which is noted then.
+                let version =
+                    if point.standing.digest.is_empty() { now.state_version } else { signature.state_version };
+                if signature != (Signature { state_version: version, ..now.clone() }) {
                     let (before, now) = (Box::new(signature), Box::new(now.clone()));
                     return Err(Unfit::Changed { stage: name.to_owned(), before, now });
                 }
@@ -268,7 +271,7 @@ impl Durable {
                 &mut commit,
                 STAGE,
                 &stage.name,
-                &Staged { signature: signature.clone(), point: point.without_groups() },
+                &Staged { signature: signed(signature, point), point: point.without_groups() },
             );
             for ((key, window), saved) in &point.groups {
                 let change = Change { key, window: *window, kept: Some((&saved.state, saved.facts)) };
@@ -304,7 +307,7 @@ impl Durable {
                         continue;
                     };
                     let point = StagePoint::of(handed);
-                    put(&mut commit, STAGE, &stage.name, &Staged { signature: signature.clone(), point });
+                    put(&mut commit, STAGE, &stage.name, &Staged { signature: signed(signature, &point), point });
                 }
             }
         }
@@ -407,6 +410,13 @@ pub async fn reset(store: &Store, pipeline: Arc<str>, names: &[String]) -> Resul
         store.commit(commit).await?;
     }
     Ok(())
+}
+
+/// The signature of the states of `point`, which may be of another generation's version.
+fn signed(signature: &Signature, point: &StagePoint) -> Signature {
+    let standing = &point.standing;
+    let state_version = if standing.digest.is_empty() { signature.state_version } else { standing.state_version };
+    Signature { state_version, ..signature.clone() }
 }
 
 pub(super) fn now() -> i64 {

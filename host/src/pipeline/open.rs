@@ -10,7 +10,7 @@ use super::{
     candidate::Candidates,
     generations::Terms,
     ledger,
-    reload::Reloading,
+    reload::{Build as _, Reloading},
 };
 use crate::{
     config::{
@@ -27,7 +27,7 @@ use crate::{
         log::{Form, LogSink},
     },
     source::{self, Source},
-    stage::worker::Maker,
+    stage::{generation::Standing, worker::Maker},
 };
 
 /// The folder that a plugin's name begins with when the binary carries it.
@@ -41,6 +41,8 @@ pub struct Prepared {
     pub plugins: Vec<Plugin>,
     makers: Vec<PluginPart>,
     candidates: Arc<Candidates>,
+    /// Positions of stages whose file has changed since what serves first was committed.
+    changed: Vec<usize>,
 }
 
 /// Instances of a plugin under the limits and the configuration of one stage.
@@ -102,8 +104,9 @@ pub fn open(loaded: &Loaded, engine: &Engine, state: Option<&Path>) -> Result<Pr
     if faults.is_empty() {
         let (graph, state) = (Arc::new(graph), state.map(Path::to_owned));
         let (loaded, engine) = (loaded.clone(), engine.clone());
-        let candidates = Candidates { loaded, engine, graph: graph.clone(), facts, state };
-        Ok(Prepared { graph, plugins: used, makers, candidates: Arc::new(candidates) })
+        let names = used.iter().map(|plugin| plugin.described().name.clone()).collect();
+        let candidates = Candidates { loaded, engine, graph: graph.clone(), facts, state, names };
+        Ok(Prepared { graph, plugins: used, makers, candidates: Arc::new(candidates), changed: Vec::new() })
     } else {
         Err(in_order(faults))
     }
@@ -247,8 +250,45 @@ impl Prepared {
                 Output::DeadLetters(terms) => Box::new(self.open_letters(terms, letters.clone())),
             });
         }
+        self.keep();
         let reloading = Some(self.reloading());
         Ok(Parts { graph: self.graph, sources, plugins: self.makers, sinks, letters, reloading, durable: None })
+    }
+
+    /// Lets the generation that was committed serve the stage at this position first; where its file holds another one by
+    /// now, that is a reload.
+    ///
+    /// # Errors
+    /// Why the generation cannot serve; what the file holds serves at once then.
+    pub fn go_on_with(&mut self, at: usize, standing: &Standing) -> Result<(), String> {
+        let Some(part) = self.makers.get_mut(at).filter(|_| !standing.digest.is_empty()) else { return Ok(()) };
+        part.generation = standing.generation;
+        if part.about.digest == standing.digest {
+            return Ok(());
+        }
+        part.generation += 1;
+        let kept = self.candidates.shelf().and_then(|shelf| shelf.find(&standing.digest));
+        let kept = kept.ok_or("its bytes are not kept any more")?;
+        *part = self.candidates.build(at, Some(&kept))?;
+        part.generation = standing.generation;
+        self.changed.push(at);
+        Ok(())
+    }
+
+    /// The version of the states that the plugin in the file of the stage at this position writes.
+    pub fn state_version(&self, at: usize) -> Option<u32> {
+        self.plugins.get(at).map(|plugin| plugin.described().state_version)
+    }
+
+    /// Keeps the bytes of what serves, so that it can serve again.
+    fn keep(&self) {
+        let Some(shelf) = self.candidates.shelf() else { return };
+        for plugin in &self.plugins {
+            if let Err(error) = shelf.keep(plugin.digest(), plugin.bytes()) {
+                let plugin = plugin.described().name.as_str();
+                tracing::warn!(%error, plugin, "its bytes cannot be kept: if its file changes, the new one serves at once");
+            }
+        }
     }
 
     fn reloading(&self) -> Reloading {
@@ -261,7 +301,7 @@ impl Prepared {
         let watched = |(_, stage): &(usize, &Stage)| stage.reload.watch && !stage.plugin.starts_with(STANDARD);
         let files = graph.stages.iter().enumerate().filter(watched);
         let files = files.map(|(at, stage)| (at, graph.folder.join(&stage.plugin))).collect();
-        Reloading { terms: terms.collect(), files, builder: self.candidates.clone() }
+        Reloading { terms: terms.collect(), files, changed: self.changed.clone(), builder: self.candidates.clone() }
     }
 
     fn open_letters(&self, terms: &Letters, access: Access) -> LogSink {

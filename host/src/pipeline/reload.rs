@@ -56,6 +56,8 @@ pub struct Reloading {
     pub terms: Vec<Terms>,
     /// Files that are watched, beside the positions of the stages that they serve.
     pub files: Vec<(usize, PathBuf)>,
+    /// Positions of stages whose plugin has changed since what serves first was committed.
+    pub changed: Vec<usize>,
 }
 
 impl fmt::Debug for Reloading {

@@ -88,10 +88,8 @@ pub struct Running {
 pub fn start(parts: Parts) -> Running {
     let board = Arc::new(Board::new(parts.graph.clone(), parts.letters.clone()));
     let (commands, receiver) = mpsc::channel(16);
-    if let Some(files) =
-        parts.reloading.as_ref().map(|reloading| reloading.files.clone()).filter(|files| !files.is_empty())
-    {
-        tokio::spawn(watch::watch(files, commands.downgrade()));
+    if let Some(reloading) = &parts.reloading {
+        tokio::spawn(watch::watch(reloading.changed.clone(), reloading.files.clone(), commands.downgrade()));
     }
     let supervisor = Supervisor { board: board.clone(), commands: receiver, drain: None, durable: None };
     let task = tokio::spawn(supervisor.supervise(parts));

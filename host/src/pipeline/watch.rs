@@ -65,27 +65,40 @@ impl Watched {
     }
 }
 
-/// Asks for a reload of every stage whose file changes, until nobody listens any more.
-pub(super) async fn watch(files: Vec<(usize, PathBuf)>, commands: mpsc::WeakSender<Command>) {
+/// Asks for a reload of the stages at positions `changed`, and of every stage whose file changes, until nobody listens any
+/// more.
+pub(super) async fn watch(changed: Vec<usize>, files: Vec<(usize, PathBuf)>, commands: mpsc::WeakSender<Command>) {
     let mut watched: Vec<_> = files.into_iter().map(|(at, path)| (at, Watched::new(Seen::of(&path)), path)).collect();
+    for stage in changed {
+        if !tell(stage, &commands).await {
+            return;
+        }
+    }
+    if watched.is_empty() {
+        return;
+    }
     let mut looks = interval(LOOK);
     looks.set_missed_tick_behavior(MissedTickBehavior::Skip);
     loop {
         looks.tick().await;
         for (stage, watched, path) in &mut watched {
-            if !watched.look(Seen::of(path)) {
-                continue;
-            }
-            let (answer, _) = oneshot::channel();
-            let order = Order { stage: *stage, what: What::Reload(Ask::File, None), answer };
-            let Some(commands) = commands.upgrade() else { return };
-            if commands.send(Command::Reload(order)).await.is_err() {
+            if watched.look(Seen::of(path)) && !tell(*stage, &commands).await {
                 return;
             }
         }
         if commands.upgrade().is_none_or(|commands| commands.is_closed()) {
             return;
         }
+    }
+}
+
+/// Asks for a reload, and says whether anybody listens. What comes of it stands in the log and in the history.
+async fn tell(stage: usize, commands: &mpsc::WeakSender<Command>) -> bool {
+    let (answer, _) = oneshot::channel();
+    let order = Order { stage, what: What::Reload(Ask::File, None), answer };
+    match commands.upgrade() {
+        Some(commands) => commands.send(Command::Reload(order)).await.is_ok(),
+        None => false,
     }
 }
 

@@ -20,6 +20,7 @@ use super::{
 use crate::{
     batch::{Batch, Column, ColumnBuilder},
     config::OnError,
+    letter,
     plugin::{
         Accumulated, Effects, Fault, FaultKind, Finished, Groups, Instance, Interrupt, Kind, Mapped, Occasion,
         Produced, Refusals, Selection, Usage,
@@ -41,7 +42,7 @@ pub(crate) fn spec(kind: Kind, rules: Option<Rules>) -> Spec {
     Spec {
         stage: "s".to_owned(),
         plugin: "fake".to_owned(),
-        digest: "0".to_owned(),
+        about: letter::Plugin { name: "fake".to_owned(), version: "1".to_owned(), digest: "0".to_owned() },
         kind,
         wants: Wants::default(),
         on_error: OnError::Stop,

@@ -84,7 +84,7 @@ impl Standing {
     pub fn of(spec: &Spec) -> Self {
         Self {
             generation: spec.generation,
-            digest: spec.digest.clone(),
+            digest: spec.about.digest.clone(),
             state_version: spec.state_version,
             served: vec![(spec.generation, 0)],
         }

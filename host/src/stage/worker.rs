@@ -44,8 +44,8 @@ pub struct Spec {
     pub stage: String,
     /// The plugin, as the configuration names it.
     pub plugin: String,
-    /// SHA-256 of the plugin, in hexadecimal.
-    pub digest: String,
+    /// What it is.
+    pub about: letter::Plugin,
     /// What it does.
     pub kind: Kind,
     /// Columns that it needs.
@@ -275,7 +275,7 @@ impl Worker {
         if spec.is_read.refused {
             let why = fault.map_or(letter::Kind::Refused, |fault| fault.kind.into());
             let records = with_reasons(&from.gather(at), &spec.stage, reasons);
-            outcome.put_ranked(Port::Refused, why.beside(records), ranks);
+            outcome.put_ranked(Port::Refused, spec.about.beside(why.beside(records)), ranks);
             return Ok(());
         }
         let reason = || reasons.get(0).map(|text| String::from_utf8_lossy(text).into_owned()).unwrap_or_default();
@@ -418,7 +418,7 @@ fn report(spec: &Spec, fault: Fault, batch: Option<&Batch>) -> Failure {
         // Whoever takes the pipeline down tells why.
         return Gone.into();
     }
-    Failure::Fault(Box::new(Report::new(&spec.stage, &spec.plugin, &spec.digest, fault, batch)))
+    Failure::Fault(Box::new(Report::new(&spec.stage, &spec.plugin, &spec.about.digest, fault, batch)))
 }
 
 #[cfg(test)]

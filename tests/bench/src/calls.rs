@@ -10,6 +10,7 @@ use hashbrown::HashMap;
 use tidegate::{
     batch::{Batch, ColumnBuilder},
     config::OnError,
+    letter,
     plugin::{Engine, Fault, Instance, Interrupt, Kind, Limits, Plugin},
     stage::{
         aggregate::{Peers, Rules, Windowing},
@@ -171,7 +172,7 @@ pub(crate) fn spec(guest: &str, engine: &Engine, on_error: OnError) -> anyhow::R
     Ok(Arc::new(Spec {
         stage: guest.to_owned(),
         plugin: path.display().to_string(),
-        digest: String::new(),
+        about: letter::Plugin { name: guest.to_owned(), version: String::new(), digest: String::new() },
         kind,
         wants: Wants::new(&plugin.described().needs.iter().map(ToString::to_string).collect::<Vec<_>>(), None),
         on_error,

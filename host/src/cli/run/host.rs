@@ -70,12 +70,15 @@ pub(super) async fn open(
     };
     let store = state::open(host.state_folder(), reset)?;
     let mut parts = Vec::new();
-    for Checked { file, prepared, .. } in checked {
+    for Checked { file, mut prepared, .. } in checked {
         let name = prepared.graph.name.clone();
         let durable = match &store {
             Some(store) => Some(state::restore(store, &prepared, reset).await?),
             None => None,
         };
+        if let Some((_, Some(restored))) = &durable {
+            state::go_on(&mut prepared, restored)?;
+        }
         let opened = prepared.into_parts().await.map_err(|error| {
             environment(unopened(format!("open `{name}` of {}: {error:#}", file.display()), &error))
         })?;

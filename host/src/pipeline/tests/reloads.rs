@@ -151,7 +151,12 @@ fn scripted_by(
     let (mut parts, collected) = plan.parts();
     parts.plugins[0] = marked(1, |_| {});
     let builder = Arc::new(Script(Mutex::new(script.into_iter().collect())));
-    parts.reloading = Some(Reloading { builder, terms: vec![terms; parts.graph.stages.len()], files: Vec::new() });
+    parts.reloading = Some(Reloading {
+        builder,
+        terms: vec![terms; parts.graph.stages.len()],
+        files: Vec::new(),
+        changed: Vec::new(),
+    });
     (parts, collected)
 }
 
