@@ -215,7 +215,18 @@ pub fn stage(
     let (tally, received) = (point.tally, point.received.clone());
     let standing = Standing::of(&spec);
     spec.service.begin();
-    let conductor =
-        Conductor { spec, inbox, intake, crew, outlet, report, tally, received, standing, is_migrating: false };
+    let conductor = Conductor {
+        spec,
+        inbox,
+        intake,
+        crew,
+        outlet,
+        report,
+        tally,
+        received,
+        standing,
+        is_tripped: false,
+        is_migrating: false,
+    };
     Ok((conductor, hands))
 }

@@ -104,6 +104,8 @@ pub struct Conductor {
     pub received: Vec<u64>,
     /// Which generation leaves its mark on what is sent on.
     pub standing: Standing,
+    /// Somebody has told it to take nothing in.
+    pub is_tripped: bool,
     /// States are being rewritten: nothing else is begun.
     pub is_migrating: bool,
 }
@@ -144,13 +146,15 @@ impl Conductor {
         };
         let mut is_over = false;
         while !(is_over && turns.is_empty()) {
-            let may_begin = !is_over && !self.is_migrating && turns.len() < workers * TURNS;
+            let may_begin = !is_over && !self.is_tripped && !self.is_migrating && turns.len() < workers * TURNS;
             let (intake, inputs) = (&mut self.intake, self.received.len());
             let others = inputs + usize::from(self.is_migrating);
             let next = self.inbox.wait_blocking(|lanes| {
                 answer(lanes, others).or_else(|| may_begin.then(|| intake.take(lanes)).flatten().map(Next::Taken))
             })?;
             match next {
+                Next::Told(Control::Trip) => self.is_tripped = true,
+                Next::Told(Control::Reset) => self.is_tripped = false,
                 // A stage that has nothing more to do exchanges nothing; whoever asked learns that the answer will not come.
                 Next::Told(Control::Swap(swap)) if is_over => drop(swap),
                 Next::Told(Control::Swap(swap)) => self.prepare(swap, &mut turns)?,
