@@ -7,6 +7,7 @@ mod drains;
 mod durable;
 mod guests;
 mod letters;
+mod model;
 mod order;
 mod parts;
 mod restarts;

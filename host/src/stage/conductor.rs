@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     batch::{Batch, Column},
-    crash,
+    bug, crash,
     epoch::Epoch,
     plugin::Kind,
     time::Mark,
@@ -99,9 +99,30 @@ pub struct Conductor {
     pub received: Vec<u64>,
 }
 
-enum Next {
+/// What a conductor does next.
+pub(crate) enum Next {
+    /// It begins with what has come in.
     Taken(Taken),
+    /// It goes on with what a worker has come to.
     Done(Box<Done>),
+}
+
+/// Takes what is next from the lanes, if there is something.
+pub(crate) type Take<'a> = dyn FnMut(&mut [Lane<Item>]) -> Option<Next> + 'a;
+
+/// How far a conductor has come.
+#[derive(Default)]
+pub(crate) struct Course {
+    turns: Turns<Behind>,
+    /// All inputs are over.
+    is_last: bool,
+}
+
+impl Course {
+    /// Whether nothing is left to do.
+    pub(crate) fn is_over(&self) -> bool {
+        self.is_last && self.turns.is_empty()
+    }
 }
 
 /// What follows a turn's outputs downstream.
@@ -122,28 +143,41 @@ impl Conductor {
     /// # Errors
     /// What ended the stage early.
     pub fn run(mut self) -> Result<(), Failure> {
-        let mut turns = Turns::default();
+        let mut course = Course::default();
+        while !course.is_over() {
+            self.step(&mut course, |inbox, take| inbox.wait_blocking(take).map(Some))?;
+        }
+        Ok(())
+    }
+
+    /// Does the next thing, if `wait` comes back with one, and says whether it did.
+    ///
+    /// # Errors
+    /// What ended the stage early.
+    pub(crate) fn step(
+        &mut self,
+        course: &mut Course,
+        wait: impl FnOnce(&Inbox, &mut Take<'_>) -> Result<Option<Next>, Gone>,
+    ) -> Result<bool, Failure> {
         let workers = match &self.crew {
             Crew::Alone(_) => 1,
             Crew::Many { tasks, .. } => tasks.len(),
         };
-        let mut is_over = false;
-        while !(is_over && turns.is_empty()) {
-            let may_begin = !is_over && turns.len() < workers * TURNS;
-            let (intake, inputs) = (&mut self.intake, self.received.len());
-            let next = self.inbox.wait_blocking(|lanes| {
-                answer(lanes, inputs).or_else(|| may_begin.then(|| intake.take(lanes)).flatten().map(Next::Taken))
-            })?;
-            match next {
-                Next::Taken(Taken::Over) => is_over = true,
-                Next::Taken(taken) => self.begin(taken, &mut turns)?,
-                Next::Done(done) => turns.done(done.worker, done.result?, done.changes),
-            }
-            while let Some(turn) = turns.pop() {
-                self.emit(turn)?;
-            }
+        let may_begin = !course.is_last && course.turns.len() < workers * TURNS;
+        let (intake, inputs) = (&mut self.intake, self.received.len());
+        let mut take = |lanes: &mut [Lane<Item>]| {
+            answer(lanes, inputs).or_else(|| may_begin.then(|| intake.take(lanes)).flatten().map(Next::Taken))
+        };
+        let Some(next) = wait(&self.inbox, &mut take)? else { return Ok(false) };
+        match next {
+            Next::Taken(Taken::Over) => course.is_last = true,
+            Next::Taken(taken) => self.begin(taken, &mut course.turns)?,
+            Next::Done(done) => course.turns.done(done.worker, done.result?, done.changes),
         }
-        Ok(())
+        while let Some(turn) = course.turns.pop() {
+            self.emit(turn)?;
+        }
+        Ok(true)
     }
 
     fn begin(&mut self, taken: Taken, turns: &mut Turns<Behind>) -> Result<(), Failure> {
@@ -159,6 +193,9 @@ impl Conductor {
             }
             Taken::Barrier(epoch) => {
                 let (watermark, received) = (self.intake.watermark(), self.received.clone());
+                if bug::is_seeded("barrier-before-the-handover") {
+                    self.outlet.control(Control::Barrier(epoch))?;
+                }
                 self.begin_all(|| Work::Barrier, Behind::Barrier { epoch, watermark, received }, turns)
             }
             Taken::Close => self.begin_all(|| Work::Close, Behind::Control(Control::Close), turns),
@@ -236,6 +273,9 @@ impl Conductor {
                 crash::point("stage.before-handover");
                 (self.report)(Handed { epoch, changes, tally, watermark, received, sent })?;
                 crash::point("stage.after-handover");
+                if bug::is_seeded("barrier-before-the-handover") {
+                    return Ok(());
+                }
                 Ok(self.outlet.control(Control::Barrier(epoch))?)
             }
         }
@@ -254,28 +294,42 @@ fn answer(lanes: &mut [Lane<Item>], inputs: usize) -> Option<Next> {
 /// # Errors
 /// What it could not do; the conductor has been told.
 pub fn work(mut worker: Worker, number: usize, inbox: &Inbox<Task>, answers: &Sender) -> Result<(), Failure> {
-    enum Next {
-        Task(Work),
-        Over,
-    }
-    loop {
-        let next = inbox.wait_blocking(|lanes| {
-            let lane = lanes.first_mut()?;
-            match lane.pop() {
-                Some(Task(work)) => Some(Next::Task(work)),
-                None => lane.is_over().then_some(Next::Over),
-            }
-        })?;
-        let Next::Task(task) = next else { return Ok(()) };
-        let is_barrier = matches!(task, Work::Barrier);
-        let result = worker.work(task);
-        let changes = if is_barrier { worker.take_changes() } else { Changes::default() };
-        let is_failed = result.is_err();
-        answers.send_blocking(Item::Done(Box::new(Done { worker: number, result, changes })))?;
-        if is_failed {
-            return Ok(());
+    while let Order::Task(task) = inbox.wait_blocking(order)? {
+        if !obey(&mut worker, number, task, answers)? {
+            break;
         }
     }
+    Ok(())
+}
+
+/// What a worker of several is to do next.
+pub(crate) enum Order {
+    /// A piece of work.
+    Task(Work),
+    /// Nothing more.
+    Over,
+}
+
+/// The next order, if there is one.
+pub(crate) fn order(lanes: &mut [Lane<Task>]) -> Option<Order> {
+    let lane = lanes.first_mut()?;
+    match lane.pop() {
+        Some(Task(work)) => Some(Order::Task(work)),
+        None => lane.is_over().then_some(Order::Over),
+    }
+}
+
+/// Does a piece of work, answers, and says whether to go on.
+///
+/// # Errors
+/// When nobody waits for the answer.
+pub(crate) fn obey(worker: &mut Worker, number: usize, task: Work, answers: &Sender) -> Result<bool, Gone> {
+    let is_barrier = matches!(task, Work::Barrier);
+    let result = worker.work(task);
+    let changes = if is_barrier { worker.take_changes() } else { Changes::default() };
+    let goes_on = result.is_ok();
+    answers.send_blocking(Item::Done(Box::new(Done { worker: number, result, changes })))?;
+    Ok(goes_on)
 }
 
 /// Whether a stage of this kind divides batches by key among its workers.
