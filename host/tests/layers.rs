@@ -7,7 +7,7 @@ use std::{
 
 /// The layers, in the order in which each may name only those before it (and itself).
 const LAYERS: [&[&str]; 10] = [
-    &["batch", "crash", "epoch", "secret", "time", "unit"],
+    &["batch", "bug", "crash", "epoch", "secret", "time", "unit"],
     &["codec"],
     // What outlives the process, and the seam to the disk below it.
     &["disk"],

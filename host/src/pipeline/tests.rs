@@ -8,6 +8,7 @@ mod drains;
 mod durable;
 mod guests;
 mod letters;
+mod model;
 mod order;
 mod parts;
 mod reloads;

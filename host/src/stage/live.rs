@@ -14,7 +14,10 @@ use super::{
     isolate::{Cause, Ended, Isolation, Portion, Verdict},
     worker::Spec,
 };
-use crate::plugin::{self, Effects, Fault, FaultKind, Usage};
+use crate::{
+    bug,
+    plugin::{self, Effects, Fault, FaultKind, Usage},
+};
 
 /// How often a worker says in the log that it refuses records for faults: each of them has its reason beside it.
 const SAID: Duration = Duration::from_secs(1);
@@ -152,7 +155,10 @@ impl Live {
     /// Drops the instance; the next call gets a fresh one.
     fn discard(&mut self) {
         self.settle_accounts();
-        (self.instance, self.taken, self.is_fresh) = (None, Usage::default(), true);
+        self.is_fresh = true;
+        if !bug::is_seeded("instance-reused-after-a-fault") {
+            (self.instance, self.taken) = (None, Usage::default());
+        }
     }
 
     fn settle_accounts(&mut self) {
