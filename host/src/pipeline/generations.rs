@@ -234,6 +234,11 @@ impl Generations {
         self.before.as_ref().map(|(number, _)| *number)
     }
 
+    /// Whether there is a candidate that may go again: what the stage cannot do may be its fault.
+    pub fn has_candidate(&self) -> bool {
+        matches!(self.state, State::Probation { .. } | State::Swapping(_, Watched::Yes))
+    }
+
     /// Whether a candidate is on probation.
     pub fn is_on_probation(&self) -> bool {
         matches!(self.state, State::Probation { .. })

@@ -148,8 +148,8 @@ impl Reloads {
     }
 
     /// Whether a failure of the stage at this position may be a candidate's, so that there is a way back.
-    pub(super) fn is_on_probation(&self, at: usize) -> bool {
-        self.stages.get(at).is_some_and(|stage| stage.generations.is_on_probation())
+    pub(super) fn has_candidate(&self, at: usize) -> bool {
+        self.stages.get(at).is_some_and(|stage| stage.generations.has_candidate())
     }
 
     /// What comes of builds, exchanges and time; waits for ever where nothing is under way.
@@ -186,7 +186,7 @@ impl Reloads {
     }
 
     /// Takes in what came of something.
-    pub(super) async fn news(&mut self, news: News, run: &mut Run) {
+    pub(super) async fn news(&mut self, news: News, mut run: Option<&mut Run>) {
         match news {
             News::Built(at, built) => {
                 crash::point("reload.compiled");
@@ -196,7 +196,7 @@ impl Reloads {
                     stage.coming = Some(part);
                     candidate
                 });
-                self.step(at, Input::Built(built), Some(run)).await;
+                self.step(at, Input::Built(built), run.as_deref_mut()).await;
             }
             News::Swapped(at, number, swapped) => {
                 let Some(stage) = self.stages.get_mut(at) else { return };
@@ -209,7 +209,7 @@ impl Reloads {
                     let same = coming.state_version == stage.part.state_version;
                     stage.before = Some(std::mem::replace(&mut stage.part, coming)).filter(|_| same);
                 }
-                self.step(at, Input::Swapped(swapped), Some(run)).await;
+                self.step(at, Input::Swapped(swapped), run.as_deref_mut()).await;
             }
             News::Look => {
                 for at in 0..self.stages.len() {
@@ -218,7 +218,7 @@ impl Reloads {
                     };
                     if generations.is_on_probation() {
                         let (candidate, before) = (part.service.read(), before.service.read());
-                        self.step(at, Input::Looked { candidate, before }, Some(run)).await;
+                        self.step(at, Input::Looked { candidate, before }, run.as_deref_mut()).await;
                     }
                 }
             }
@@ -227,6 +227,10 @@ impl Reloads {
 
     /// A run has ended, and another one is about to begin.
     pub(super) async fn restarted(&mut self, why: &str) {
+        // What a stage has answered before it fell counts: its candidate has served.
+        while let Some(Some(news)) = self.under_way.next().now_or_never() {
+            self.news(news, None).await;
+        }
         for at in 0..self.stages.len() {
             if let Some(stage) = self.stages.get_mut(at) {
                 stage.coming = None;

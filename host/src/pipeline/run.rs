@@ -306,7 +306,7 @@ impl Supervisor {
                         if !matches!(failure, Failure::Gone(_)) =>
                     {
                         // What a candidate cannot do the generation before may.
-                        run.stop(match reloads.is_on_probation(at) {
+                        run.stop(match reloads.has_candidate(at) {
                             true => RunEnd::Restart(format!("stage `{}`: {failure}", self.board.name(Participant::Stage(at)))),
                             false => RunEnd::End(failure.into()),
                         });
@@ -352,7 +352,7 @@ impl Supervisor {
                         }
                     }
                 },
-                news = reloads.next() => reloads.news(news, &mut run).await,
+                news = reloads.next() => reloads.news(news, Some(&mut run)).await,
                 () = sleep_until(due.unwrap_or(now)), if due.is_some() => {
                     self.step(&mut run, Input::Tick, committed).await;
                 }
