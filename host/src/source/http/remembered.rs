@@ -230,16 +230,17 @@ impl Remembered {
 
     /// Forgets what has been remembered long enough.
     fn expire(&mut self, now: i64) {
+        let mut offered = Vec::new();
         while let Some((at, key)) = self.left.pop_front_if(|(at, _)| at.saturating_add(self.keep) <= now) {
-            let Some(entry) = self.entries.get_mut(&key) else { continue };
+            let Some(entry) = self.entries.get(&key) else { continue };
             if [Stage::Settled(at), Stage::Broken(at)].contains(&entry.stage) {
                 self.forget(&key);
             } else if entry.stage == Stage::Offered(Some(at)) {
-                // It has been posted again: what it is to become is known to who offers it.
-                entry.stage = Stage::Offered(None);
-                self.changed.insert(key);
+                // It has been posted again in time.
+                offered.push((at, key));
             }
         }
+        offered.into_iter().rev().for_each(|offered| self.left.push_front(offered));
     }
 
     fn forget(&mut self, key: &Arc<str>) {
