@@ -53,6 +53,11 @@ pub enum Ask {
     },
 }
 
+impl Ask {
+    /// A person who insists on nothing.
+    pub const PERSON: Self = Self::Person { other: Other::Stays, watched: Watched::Yes };
+}
+
 /// What becomes of a candidate that is on probation when another one is asked for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Other {

@@ -92,6 +92,7 @@ pub(super) enum News {
     /// Of the generation of this number.
     Swapped(usize, u64, Result<(), String>),
     Look,
+    Nothing,
 }
 
 struct Stage {
@@ -211,6 +212,7 @@ impl Reloads {
                 }
                 self.step(at, Input::Swapped(swapped), run.as_deref_mut()).await;
             }
+            News::Nothing => {}
             News::Look => {
                 for at in 0..self.stages.len() {
                     let Some(Stage { part, before: Some(before), generations, .. }) = self.stages.get(at) else {
@@ -281,8 +283,11 @@ impl Reloads {
                 };
                 self.under_way.push(match swapped {
                     Ok(answer) => async move {
-                        let gone = || Err("the stage has ended".to_owned());
-                        News::Swapped(at, number, answer.await.unwrap_or_else(|_| gone()))
+                        match answer.await {
+                            Ok(swapped) => News::Swapped(at, number, swapped),
+                            // The stage has ended, or has fallen: what ends its run tells which.
+                            Err(_) => News::Nothing,
+                        }
                     }
                     .boxed(),
                     Err(why) => async move { News::Swapped(at, number, Err(why)) }.boxed(),

@@ -18,7 +18,7 @@ use crate::{
     api::{End, Service},
     pipeline::{
         Board, Command, Drain, Ended, Ending, Status,
-        generations::{Ask, Other, Watched},
+        generations::Ask,
         reload::{Order, What},
     },
 };
@@ -169,8 +169,7 @@ impl Watch {
             tokio::spawn(async move {
                 for stage in 0..stages {
                     let (answer, answered) = oneshot::channel();
-                    let ask = Ask::Person { other: Other::default(), watched: Watched::default() };
-                    let order = Order { stage, what: What::Reload(ask, None), answer };
+                    let order = Order { stage, what: What::Reload(Ask::PERSON, None), answer };
                     if commands.send(Command::Reload(order)).await.is_err() {
                         return;
                     }

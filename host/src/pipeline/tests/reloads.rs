@@ -249,12 +249,18 @@ async fn a_candidate_that_faults_is_rolled_back_and_the_pipeline_goes_on() {
         let (parts, collected) = scripted(&plan, [Ok(marked(2, |made| made.traps = true))]);
         let running = start(parts);
         until("records flow", || running.board.stages[0].read().tally.received > 100).await;
-        assert_eq!(reload(&running, ASK).await, Ok(2));
+        // Where its first fault stops the pipeline, that may be before all workers have changed over.
+        let reloaded = reload(&running, ASK).await;
+        let is_early = reloaded.as_ref().is_err_and(|why| !is_read && why.contains("restarted meanwhile"));
+        assert!(reloaded == Ok(2) || is_early, "{reloaded:?}");
         let of = |sink: &str| collected.values(sink).len();
         until("everything comes out", || of("out") + of("bad") == 6000).await;
         let ended = drained(running).await;
         let generations = ended.board.generations(0);
-        assert_eq!((generations[0].fate, generations[1].fate), (Fate::Active, Fate::RolledBack), "{generations:?}");
+        assert_eq!(
+            (generations[0].fate, generations[1].fate),
+            (Fate::Active, if is_early { Fate::Refused } else { Fate::RolledBack })
+        );
         let numbers: BTreeSet<String> = collected
             .values("out")
             .iter()
