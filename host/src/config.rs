@@ -21,6 +21,7 @@ mod print;
 mod rules;
 pub mod schema;
 mod shape;
+mod state;
 mod tree;
 mod vars;
 mod yaml;
@@ -37,6 +38,7 @@ pub use pipeline::{
 };
 pub use place::{Spanned, Table};
 pub use print::print;
+pub use state::{State, WhenFull};
 pub use tree::{Origin, Tree, Value};
 pub use vars::{Literal, Lookup, SecretLookup, Var};
 

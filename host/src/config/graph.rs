@@ -10,7 +10,7 @@ use std::{
 };
 
 use super::{
-    Diagnostic, Late, Limits, Loaded, OnError, Retry, Secret, Watermark,
+    Diagnostic, Late, Limits, Loaded, OnError, Retry, Secret, State, Watermark,
     guarantee::{self, Asked},
     load,
 };
@@ -149,6 +149,8 @@ pub struct Stage {
     pub window: Windowing,
     /// How long, in event time, a group without a window is kept after its last record.
     pub ttl: Option<Span>,
+    /// How much its groups may take.
+    pub state: State,
     /// Its name in an earlier version of the file.
     pub was: Option<String>,
     /// JSON pointers that somebody downstream, past filters only, wants of what this stage puts out.

@@ -13,6 +13,7 @@ use super::{
     guarantee::Asked,
     limits::Limits,
     place::{Spanned, Table},
+    state::State,
     tree::Tree,
     vars::Var,
 };
@@ -198,6 +199,9 @@ pub struct Stage {
     /// How long, in event time, a group without a window is kept after its last record; for ever by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ttl: Option<Spanned<Span>>,
+    /// How much the groups of an aggregate may take.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state: Option<Spanned<State>>,
     /// The name under which an earlier version of the file had this stage: its state is taken over.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub was: Option<Spanned<String>>,

@@ -21,7 +21,7 @@ use crate::{
     sink::Sink,
     source::Source,
     stage::{
-        aggregate::{Peers, Rules, Windowing},
+        aggregate::{Peers, Room, Rules, Windowing},
         conductor::{Conductor, Crew, Report, Task, divides},
         failure::Failure,
         intake::Intake,
@@ -132,6 +132,7 @@ pub fn spec(graph: &Graph, at: usize, plugin: &PluginPart, board: &Board, interr
         stage: stage.name.clone(),
         windowing,
         ttl,
+        room: Room { most: stage.state.max.bytes() / stage.workers.max(1), when_full: stage.state.when_full.value },
         groups: graph.batch.records,
         has_ids: stage.ids,
         peers,
@@ -172,6 +173,7 @@ pub fn stage(
     let worker = |spec: &Arc<Spec>, number: usize| {
         Worker::new(spec.clone(), point.watermark, &point.groups, |key| owner(key, workers) == number)
     };
+    spec.meter.reset(&point.tally);
     let mut hands = Vec::new();
     let crew = if answers.is_empty() {
         Crew::Alone(Box::new(worker(&spec, 0)?))
@@ -187,7 +189,6 @@ pub fn stage(
         Crew::Many { tasks, divide, next: 0 }
     };
     let intake = Intake::new(point.received.len(), point.watermark);
-    spec.meter.reset(&point.tally);
     let conductor =
         Conductor { spec, inbox, intake, crew, outlet, report, tally: point.tally, received: point.received.clone() };
     Ok((conductor, hands))

@@ -11,6 +11,7 @@ mod order;
 mod parts;
 mod restarts;
 mod sinks;
+mod state;
 
 use std::{
     sync::{Arc, Mutex, atomic::Ordering},

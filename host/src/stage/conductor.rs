@@ -131,8 +131,12 @@ impl Conductor {
         while !(is_over && turns.is_empty()) {
             let may_begin = !is_over && turns.len() < workers * TURNS;
             let (intake, inputs) = (&mut self.intake, self.received.len());
+            // No work is done meanwhile that could make room without being heard of here.
+            let is_full = self.spec.meter.is_full();
+            let take = |lanes: &mut [_]| if is_full { intake.take_control(lanes) } else { intake.take(lanes) };
+            let mut take = may_begin.then_some(take);
             let next = self.inbox.wait_blocking(|lanes| {
-                answer(lanes, inputs).or_else(|| may_begin.then(|| intake.take(lanes)).flatten().map(Next::Taken))
+                answer(lanes, inputs).or_else(|| take.as_mut().and_then(|take| take(lanes)).map(Next::Taken))
             })?;
             match next {
                 Next::Taken(Taken::Over) => is_over = true,

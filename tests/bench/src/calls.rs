@@ -9,10 +9,10 @@ use anyhow::{Context as _, anyhow, ensure};
 use hashbrown::HashMap;
 use tidegate::{
     batch::{Batch, ColumnBuilder},
-    config::OnError,
+    config::{OnError, WhenFull},
     plugin::{Engine, Fault, Instance, Interrupt, Kind, Limits, Plugin},
     stage::{
-        aggregate::{Peers, Rules, Windowing},
+        aggregate::{Peers, Room, Rules, Windowing},
         meter::Meter,
         outcome::Outcome,
         prepare::Wants,
@@ -163,6 +163,7 @@ pub(crate) fn spec(guest: &str, engine: &Engine, on_error: OnError) -> anyhow::R
         stage: guest.to_owned(),
         windowing: Windowing::None,
         ttl: None,
+        room: Room { most: usize::MAX, when_full: WhenFull::Pause },
         groups: 1024,
         has_ids: false,
         peers: Peers::None,
