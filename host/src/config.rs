@@ -22,6 +22,7 @@ mod reload;
 mod rules;
 pub mod schema;
 mod shape;
+mod state;
 mod tree;
 mod vars;
 mod yaml;
@@ -39,6 +40,7 @@ pub use pipeline::{
 pub use place::{Spanned, Table};
 pub use print::print;
 pub use reload::Reload;
+pub use state::{State, WhenFull};
 pub use tree::{Origin, Tree, Value};
 pub use vars::{Literal, Lookup, SecretLookup, Var};
 

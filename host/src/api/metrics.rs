@@ -188,6 +188,20 @@ pub const FAMILIES: &[Family] = &[
     gauge("tidegate_stage_groups", "Groups that a stage holds", &["pipeline", "stage"], |view, to| {
         stages(view, to, |stage| stage.reading.groups as f64);
     }),
+    gauge(
+        "tidegate_stage_state_bytes",
+        "Memory that the groups of a stage take",
+        &["pipeline", "stage"],
+        |view, to| {
+            stages(view, to, |stage| stage.reading.state_bytes as f64);
+        },
+    ),
+    counter(
+        "tidegate_stage_evicted_groups_total",
+        "Groups that a stage has given up because there was no room for them",
+        &["pipeline", "stage"],
+        |view, to| stages(view, to, |stage| stage.reading.evicted as f64),
+    ),
     counter(
         "tidegate_stage_blocked_seconds_total",
         "Time that a stage waited for room downstream",

@@ -8,7 +8,7 @@ use super::{
     graph::{Graph, Input, Output, Stage},
     host::LoadedHost,
 };
-use crate::unit::Size;
+use crate::{plugin::Kind, unit::Size};
 
 /// Threads for everything that is not a worker: files, compilation, sinks that block.
 pub const REST: usize = 64;
@@ -53,6 +53,14 @@ pub fn summands(graph: &Graph) -> Vec<Summand> {
         );
         let call = batch.saturating_add(limits.output.0).saturating_add(limits.logs.0);
         add(format!("calls of the stage `{}`", stage.name), call.saturating_mul(workers));
+        if stage.kind == Kind::Aggregate {
+            let state = stage.state.max.0;
+            let what = format!(
+                "groups of the stage `{}` (`state.max`), and as much for what a commit holds of them",
+                stage.name
+            );
+            add(what, state.saturating_mul(2));
+        }
     }
     for sink in &graph.sinks {
         let encoded = if matches!(sink.output, Output::Discard(_)) { 0 } else { batch.saturating_add(BUFFER) };

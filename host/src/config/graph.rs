@@ -10,7 +10,7 @@ use std::{
 };
 
 use super::{
-    Diagnostic, Late, Limits, Loaded, OnError, Reload, Retry, Secret, Watermark,
+    Diagnostic, Late, Limits, Loaded, OnError, Reload, Retry, Secret, State, Watermark,
     guarantee::{self, Asked},
     load,
 };
@@ -151,6 +151,8 @@ pub struct Stage {
     pub ttl: Option<Span>,
     /// How another plugin takes its place while the pipeline runs.
     pub reload: Reload,
+    /// How much its groups may take.
+    pub state: State,
     /// Its name in an earlier version of the file.
     pub was: Option<String>,
     /// JSON pointers that somebody downstream, past filters only, wants of what this stage puts out.

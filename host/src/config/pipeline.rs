@@ -14,6 +14,7 @@ use super::{
     limits::Limits,
     place::{Spanned, Table},
     reload::Reload,
+    state::State,
     tree::Tree,
     vars::Var,
 };
@@ -202,6 +203,9 @@ pub struct Stage {
     /// How another plugin takes the place of this one while the pipeline runs.
     #[serde(default, skip_serializing_if = "Reload::is_default")]
     pub reload: Reload,
+    /// How much the groups of an aggregate may take.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state: Option<Spanned<State>>,
     /// The name under which an earlier version of the file had this stage: its state is taken over.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub was: Option<Spanned<String>>,

@@ -210,6 +210,9 @@ impl Rules {
             if let Some(ttl) = &stage.ttl {
                 self.no_effect("`ttl` of a stage that does not aggregate", &ttl.span);
             }
+            if let Some(state) = &stage.state {
+                self.no_effect("`state` of a stage that does not aggregate", &state.span);
+            }
             if limit("state").is_some() {
                 self.no_effect("`limits.state` of a stage that does not aggregate", &at("state"));
             }
@@ -219,6 +222,9 @@ impl Rules {
             if stage.window.is_some() {
                 self.no_effect("`ttl` of a stage with windows", &ttl.span);
             }
+        }
+        if let Some(state) = &stage.state {
+            self.range("max", state.max.0.into(), 4096..=1 << 50, " bytes", &state.max.span);
         }
         if let (Some(window), false) = (&stage.window, window_damaged) {
             self.window(&window.value, &window.span);

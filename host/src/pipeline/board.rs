@@ -361,6 +361,14 @@ impl Board {
         for (who, why) in &state.troubles {
             say(self.name(*who), why.clone());
         }
+        for (stage, _) in self.graph.stages.iter().zip(&self.stages).filter(|(_, meter)| meter.is_full()) {
+            let (name, max) = (&stage.name, stage.state.max.value);
+            let why = format!(
+                "its groups take all of `state.max: {max}`, and it waits for windows to close or groups to expire; raise \
+                 `state.max`, or give its groups up with `--reset-state {name}`"
+            );
+            say(name.clone(), why);
+        }
         for who in &state.late {
             if !state.troubles.contains_key(who) {
                 let age = state.begun.map_or(Duration::ZERO, |begun| begun.elapsed());

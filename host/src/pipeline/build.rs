@@ -23,7 +23,7 @@ use crate::{
     sink::Sink,
     source::Source,
     stage::{
-        aggregate::{Peers, Rules, Windowing},
+        aggregate::{Peers, Room, Rules, Windowing},
         conductor::{Conductor, Crew, Report, Task, divides},
         failure::Failure,
         generation::{Service, Standing},
@@ -150,6 +150,7 @@ pub fn spec(graph: &Graph, at: usize, plugin: &PluginPart, board: &Board, interr
         stage: stage.name.clone(),
         windowing,
         ttl,
+        room: Room { most: stage.state.max.bytes() / stage.workers.max(1), when_full: stage.state.when_full.value },
         groups: graph.batch.records,
         has_ids: stage.ids,
         peers,
@@ -196,6 +197,7 @@ pub fn stage(
     let worker = |spec: &Arc<Spec>, number: usize| {
         Worker::new(spec.clone(), version, point.watermark, &point.groups, |key| owner(key, workers) == number)
     };
+    spec.meter.reset(&point.tally);
     let mut hands = Vec::new();
     let crew = if answers.is_empty() {
         Crew::Alone(Box::new(worker(&spec, 0)?))
@@ -211,7 +213,6 @@ pub fn stage(
         Crew::Many { tasks, divide, next: 0 }
     };
     let intake = Intake::new(point.received.len(), point.watermark);
-    spec.meter.reset(&point.tally);
     let (tally, received) = (point.tally, point.received.clone());
     let standing = Standing::of(&spec);
     spec.service.begin();

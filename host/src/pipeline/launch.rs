@@ -17,6 +17,7 @@ use super::{
     committed::{Committed, Point, SinkPoint},
     coordinator::{Coordinator, Participant},
     crew::Crew,
+    ledger::Account,
     run::RunEnd,
     sink_task::{SinkFailure, SinkTask},
     source_task::{Order, SourceTask, Word},
@@ -39,6 +40,8 @@ use crate::{
 pub(super) struct Writing {
     pub(super) epoch: Epoch,
     pub(super) points: Vec<Point>,
+    /// The ledger as it will be.
+    pub(super) account: Account,
     /// How long it took.
     pub(super) written: BoxFuture<'static, Result<Duration, StoreError>>,
 }
@@ -74,6 +77,8 @@ pub(super) struct Run {
     pub(super) collected: Vec<Point>,
     /// The commit that is being written, and what it consists of.
     pub(super) writing: Option<Writing>,
+    /// The ledger of the last commit that was written, until it is shown.
+    pub(super) account: Option<Account>,
     /// Why it is being taken down.
     pub(super) end: Option<RunEnd>,
 }
@@ -197,6 +202,7 @@ pub(super) fn launch(
         interrupt,
         collected: Vec::new(),
         writing: None,
+        account: None,
         end: None,
     })
 }

@@ -22,7 +22,7 @@ use super::{
     durable::{Durable, Restored},
     ending::{Ended, Ending},
     launch::{Run, TaskEnd, Writing, launch},
-    ledger::{self, Imbalance},
+    ledger::{self, Account, Imbalance},
     pace::Pace,
     reload::{self, Reloads},
     sink_task::{SinkFailure, SinkTask},
@@ -362,7 +362,7 @@ impl Supervisor {
             }
         }
         // A commit that is on its way into the store is in it, whatever else happens; from there the next run begins.
-        if let Some(Writing { epoch, points, written }) = run.writing.take() {
+        if let Some(Writing { epoch, points, written, .. }) = run.writing.take() {
             match written.await {
                 Ok(_) => committed.apply(epoch, points),
                 Err(error) => {
@@ -389,10 +389,11 @@ impl Supervisor {
     }
 
     async fn written(&self, run: &mut Run, written: Result<Duration, StoreError>, committed: &mut Committed) {
-        let Some(Writing { epoch, points, .. }) = run.writing.take() else { return };
+        let Some(Writing { epoch, points, account, .. }) = run.writing.take() else { return };
         match written {
             Ok(took) => {
                 committed.apply(epoch, points);
+                run.account = Some(account);
                 self.board.epoch_written(took);
                 self.step(run, Input::Written(epoch, took), committed).await;
             }
@@ -401,14 +402,12 @@ impl Supervisor {
     }
 
     /// Invariant 1: what does not balance is never committed.
-    fn imbalance(&self, committed: &Committed) -> Option<String> {
-        let imbalances = ledger::audit(self.board.graph(), committed);
-        for Imbalance { place, left, right } in &imbalances {
+    fn imbalance(&self, Account { epoch, imbalances, .. }: &Account) -> Option<String> {
+        for Imbalance { place, left, right } in imbalances {
             let pipeline = &self.board.graph().name;
             tracing::error!(pipeline, place, left, right, "the ledger does not balance");
         }
         let Imbalance { place, left, right } = imbalances.first()?;
-        let epoch = committed.epoch;
         Some(format!(
             "the ledger does not balance at `{place}`: {left} on one side, {right} on the other; epoch {epoch} is not committed"
         ))
@@ -426,15 +425,17 @@ impl Supervisor {
                 }
                 Action::Commit(epoch) => {
                     let points = std::mem::take(&mut run.collected);
-                    if let Some(why) = self.imbalance(&committed.with(epoch, &points)) {
+                    let account = ledger::account(self.board.graph(), &committed.with(epoch, &points));
+                    if let Some(why) = self.imbalance(&account) {
                         run.stop(RunEnd::End(Ending::Failed(why)));
                         return;
                     }
                     let is_over = run.coordinator.is_last() && self.drain.is_none();
-                    run.writing = Some(Writing { epoch, written: self.write(epoch, &points, is_over), points });
+                    let written = self.write(epoch, &points, is_over);
+                    run.writing = Some(Writing { epoch, written, points, account });
                 }
                 Action::Committed(epoch) => {
-                    self.board.epoch_committed(ledger::account(self.board.graph(), committed));
+                    run.account.take().into_iter().for_each(|account| self.board.epoch_committed(account));
                     run.committed.send_replace(epoch);
                     run.order(Order::Committed(epoch)).await;
                 }

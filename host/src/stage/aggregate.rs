@@ -6,12 +6,15 @@
 mod assign;
 mod ending;
 mod migrate;
+mod room;
 
 use std::collections::BTreeMap;
 
 use assign::{Assigned, Touch};
 pub use ending::{Full, INCOMPLETE, RefusedGroups};
 pub use migrate::Migrated;
+pub use room::Room;
+use room::STATE_FULL;
 
 use super::{
     assemble::assemble,
@@ -21,6 +24,7 @@ use super::{
 };
 use crate::{
     batch::{Batch, Column, ColumnBuilder},
+    config::WhenFull,
     plugin::{Fault, Groups, Instance, Occasion, Refusals},
     time::{BEGIN, END, Tumbling, Window},
 };
@@ -63,6 +67,8 @@ pub struct Rules {
     pub windowing: Windowing,
     /// How long a group without a window is kept after its last record, in milliseconds of event time.
     pub ttl: Option<i64>,
+    /// How much the groups of a worker may take.
+    pub room: Room,
     /// Most groups a call may carry.
     pub groups: usize,
     /// Whether somebody below needs ids.
@@ -78,7 +84,7 @@ pub struct Rules {
 pub struct Folded {
     /// Positions of the records that came too late.
     pub late: Vec<u32>,
-    /// Records that the plugin refused, by position in the batch.
+    /// Records that the plugin refused, or that would begin a group for which there is no room, by position in the batch.
     pub refused: Refusals,
     /// Count windows that are full now, in the order in which they filled.
     pub full: Vec<Full>,
@@ -93,6 +99,8 @@ pub struct Aggregate {
     forgetting: BTreeMap<i64, Vec<u32>>,
     late: Vec<u32>,
     calls: u64,
+    /// Groups that were given up for want of room, until that is told.
+    evicted: u64,
 }
 
 impl Aggregate {
@@ -109,6 +117,7 @@ impl Aggregate {
             forgetting: BTreeMap::new(),
             late: Vec::new(),
             calls: 0,
+            evicted: 0,
         };
         for ((key, window), saved) in groups {
             let at = aggregate.table.restore(key, *window, saved);
@@ -166,8 +175,8 @@ impl Aggregate {
         outcome: &mut Outcome,
     ) -> Result<Folded, Box<Fault>> {
         self.calls += 1;
-        let Assigned { group_of, touched, rows, late } = self.assign(watermark, batch);
-        let taken = if late.is_empty() { batch.clone() } else { batch.gather(&rows) };
+        let Assigned { group_of, touched, rows, late, turned_away } = self.assign(watermark, batch);
+        let taken = if rows.len() == batch.len() { batch.clone() } else { batch.gather(&rows) };
         let mut folded = Folded { late, ..Folded::default() };
         if !taken.is_empty() {
             // A count window that begins in this very batch has no state yet, whatever its group has.
@@ -193,6 +202,12 @@ impl Aggregate {
             folded.full = self.keep(watermark, &touched, &reply.states);
         }
         outcome.tally.absorbed += (taken.len() - folded.refused.at.len()) as u64;
+        if !turned_away.is_empty() {
+            folded.refused = with_turned_away(&folded.refused, &turned_away);
+        }
+        if self.rules.room.when_full == WhenFull::Evict && self.is_full() {
+            self.evict();
+        }
         Ok(folded)
     }
 
@@ -333,6 +348,14 @@ impl Aggregate {
         let windows = matches!(self.rules.windowing, Windowing::Tumbling(_)).then_some(windows);
         Groups { states: states.finish(), keys: keys.finish(), windows }
     }
+}
+
+/// What the plugin refused and what there is no room for, in the order of the batch.
+fn with_turned_away(refused: &Refusals, turned_away: &[u32]) -> Refusals {
+    let by_plugin = refused.at.iter().copied().zip(refused.reasons.iter());
+    let mut all: Vec<(u32, &[u8])> = turned_away.iter().map(|at| (*at, STATE_FULL)).chain(by_plugin).collect();
+    all.sort_unstable_by_key(|(at, _)| *at);
+    Refusals { at: all.iter().map(|(at, _)| *at).collect(), reasons: all.iter().map(|(_, reason)| *reason).collect() }
 }
 
 #[cfg(test)]

@@ -185,8 +185,12 @@ impl Conductor {
         let may_begin = !is_held && course.turns.len() < workers * TURNS;
         let (intake, inputs) = (&mut self.intake, self.received.len());
         let others = inputs + usize::from(self.is_migrating);
+        // No work is done meanwhile that could make room without being heard of here.
+        let is_full = self.spec.meter.is_full();
         let mut take = |lanes: &mut [Lane<Item>]| {
-            answer(lanes, others).or_else(|| may_begin.then(|| intake.take(lanes)).flatten().map(Next::Taken))
+            let mut begin = || if is_full { intake.take_control(lanes) } else { intake.take(lanes) };
+            let taken = |next: &mut dyn FnMut() -> Option<Taken>| next().map(Next::Taken);
+            answer(lanes, others).or_else(|| may_begin.then(|| taken(&mut begin)).flatten())
         };
         let Some(next) = wait(&self.inbox, &mut take)? else { return Ok(false) };
         match next {

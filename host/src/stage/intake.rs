@@ -55,6 +55,16 @@ impl Intake {
 
     /// Takes the next thing to do, if there is one. Lanes beyond the inputs are left alone.
     pub fn take(&mut self, lanes: &mut [Lane<Item>]) -> Option<Taken> {
+        self.take_where(lanes, |_| true)
+    }
+
+    /// Takes the next thing to do in front of which no batch stands: batches stay where they are, and so does what is
+    /// behind them.
+    pub fn take_control(&mut self, lanes: &mut [Lane<Item>]) -> Option<Taken> {
+        self.take_where(lanes, |item| !matches!(item, Item::Batch(_)))
+    }
+
+    fn take_where(&mut self, lanes: &mut [Lane<Item>], admits: impl Fn(&Item) -> bool) -> Option<Taken> {
         let inputs = self.held.len();
         let lanes = lanes.get_mut(..inputs)?;
         let mut turn = 0;
@@ -65,7 +75,8 @@ impl Intake {
             if is_held && !bug::is_seeded("barrier-overtaken-at-alignment") {
                 continue;
             }
-            let Some(item) = lanes.get_mut(input).and_then(Lane::pop) else { continue };
+            let lane = lanes.get_mut(input).filter(|lane| lane.peek().is_some_and(&admits));
+            let Some(item) = lane.and_then(Lane::pop) else { continue };
             let taken = match item {
                 Item::Batch(batch) => {
                     self.next = (input + 1) % inputs;

@@ -36,6 +36,10 @@ pub struct Meter {
     plugin_memory: AtomicU64,
     blocked_nanos: AtomicU64,
     groups: AtomicU64,
+    state_bytes: AtomicU64,
+    evicted: AtomicU64,
+    /// Workers that may take no further group.
+    full: AtomicU64,
     watermark: AtomicI64,
     /// Counters of the plugin's own, at most as many as the plugin host lets through.
     plugin_counts: Mutex<BTreeMap<Arc<str>, u64>>,
@@ -60,6 +64,9 @@ impl Default for Meter {
             plugin_memory: zero(),
             blocked_nanos: zero(),
             groups: zero(),
+            state_bytes: zero(),
+            evicted: zero(),
+            full: zero(),
             watermark: AtomicI64::new(BEGIN),
             plugin_counts: Mutex::default(),
             faults: Mutex::default(),
@@ -85,6 +92,12 @@ pub struct Reading {
     pub blocked_nanos: u64,
     /// Groups in memory.
     pub groups: u64,
+    /// Bytes that they take.
+    #[serde(default)]
+    pub state_bytes: u64,
+    /// Groups that this process has given up because there was no room for them.
+    #[serde(default)]
+    pub evicted: u64,
     /// Watermark, in milliseconds since the Unix epoch; none before the first.
     pub watermark: Option<i64>,
 }
@@ -99,8 +112,9 @@ impl Meter {
         }
     }
 
-    /// Sets the counts, after a restart from a commit.
+    /// Sets the counts, after a restart from a commit; workers that begin add what they hold.
     pub fn reset(&self, tally: &Tally) {
+        [&self.groups, &self.state_bytes, &self.full].into_iter().for_each(|held| held.store(0, Relaxed));
         for (counter, to) in self.beside(tally) {
             counter.store(to, Relaxed);
         }
@@ -133,9 +147,25 @@ impl Meter {
         self.blocked_nanos.fetch_add(nanos, Relaxed);
     }
 
-    /// Notes how many groups came or went.
-    pub fn groups(&self, change: i64) {
+    /// Notes how many groups came or went, and bytes with them.
+    pub fn groups(&self, change: i64, bytes: i64) {
         self.groups.fetch_add(change as u64, Relaxed);
+        self.state_bytes.fetch_add(bytes as u64, Relaxed);
+    }
+
+    /// Notes groups that were given up.
+    pub fn evicted(&self, groups: u64) {
+        self.evicted.fetch_add(groups, Relaxed);
+    }
+
+    /// Notes that a worker may take no further group, by 1, or may again, by -1.
+    pub fn full(&self, change: i64) {
+        self.full.fetch_add(change as u64, Relaxed);
+    }
+
+    /// Whether a worker may take no further group.
+    pub fn is_full(&self) -> bool {
+        self.full.load(Relaxed) > 0
     }
 
     /// Notes the watermark, in milliseconds since the Unix epoch.
@@ -189,6 +219,8 @@ impl Meter {
             plugin_memory: self.plugin_memory.load(Relaxed),
             blocked_nanos: self.blocked_nanos.load(Relaxed),
             groups: self.groups.load(Relaxed),
+            state_bytes: self.state_bytes.load(Relaxed),
+            evicted: self.evicted.load(Relaxed),
             watermark: (watermark != BEGIN).then_some(watermark),
         }
     }

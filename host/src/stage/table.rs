@@ -137,6 +137,13 @@ impl Table {
         self.settle(sought)
     }
 
+    /// Whether the group is there.
+    pub fn has(&self, key: &[u8], window: Window) -> bool {
+        let Sought { slot, hash, .. } = self.sought(key, window);
+        let is_it = |at| self.slab.get(at).is_some_and(|entry| entry.is(key, window, &self.arena));
+        self.slot(slot).find(hash, is_it).is_some_and(|at| self.get(at).is_some())
+    }
+
     /// Adds to `found`, for each of `groups`, its position, made if it is not there, and whether it was made. Looks for
     /// many side by side: what hides the way to memory when the groups are more than the caches hold.
     pub fn enter_many<'k>(
@@ -214,6 +221,11 @@ impl Table {
     fn group<'a>(&'a self, entry: &'a Entry) -> Group<'a> {
         let (key, state) = (entry.key(&self.arena), entry.state(&self.arena));
         Group { key, window: entry.window(), state, facts: entry.facts }
+    }
+
+    /// When a record last came to the group at a position: in event time, and by the number of the call.
+    pub fn last_seen(&self, at: u32) -> (i64, u64) {
+        self.slab.get(at).map_or((BEGIN, 0), |entry| (entry.facts.seen, entry.call))
     }
 
     /// The entry at a position, for marks that are no part of the group's state.

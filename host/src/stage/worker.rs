@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     batch::{Batch, Column},
-    config::OnError,
+    config::{OnError, WhenFull},
     crash,
     letter::{self, with_reasons},
     plugin::{Effects, Fault, FaultKind, Instance, Interrupt, Kind, Level, Refusals, Selection},
@@ -122,6 +122,24 @@ pub struct Worker {
     watermark: i64,
     /// The generation that it is ready for, and the states as that one has them.
     next: Option<(Box<Successor>, Migrated)>,
+    /// What others see of its groups.
+    shown: Held,
+}
+
+/// What the groups of a worker come to.
+#[derive(Clone, Copy, Debug, Default)]
+struct Held {
+    groups: usize,
+    bytes: usize,
+    /// Whether it may take no further batch.
+    is_full: bool,
+}
+
+impl Held {
+    fn of(aggregate: &Aggregate) -> Self {
+        let is_full = aggregate.when_full() == WhenFull::Pause && aggregate.is_full();
+        Self { groups: aggregate.len(), bytes: aggregate.bytes(), is_full }
+    }
 }
 
 impl Worker {
@@ -146,8 +164,9 @@ impl Worker {
             let migrated = migrated.map_err(|fault| report(&spec, *fault, None))?;
             aggregate.rewrite(migrated);
         }
-        spec.meter.groups(aggregate.as_ref().map_or(0, |aggregate| aggregate.len() as i64));
-        Ok(Self { spec, live, aggregate, watermark, next: None })
+        let mut worker = Self { spec, live, aggregate, watermark, next: None, shown: Held::default() };
+        worker.note_groups();
+        Ok(worker)
     }
 
     /// Does one piece of work.
@@ -155,7 +174,6 @@ impl Worker {
     /// # Errors
     /// What ends the stage; what it made of the work before that is given up with everything since the last commit.
     pub fn work(&mut self, work: Work) -> Result<Outcome, Failure> {
-        let groups = self.aggregate.as_ref().map_or(0, Aggregate::len);
         let outcome = match work {
             Work::Batch(input, batch) => {
                 crash::point("stage.before-call");
@@ -173,12 +191,12 @@ impl Worker {
             }
             Work::Settle(verdict) => {
                 // What it cost so far is the generation's that goes.
-                self.note(groups, &Tally::default());
+                self.note(&Tally::default());
                 self.settle(verdict);
                 Ok(Outcome::default())
             }
         };
-        self.note(groups, &outcome.as_ref().map(|outcome| outcome.tally).unwrap_or_default());
+        self.note(&outcome.as_ref().map(|outcome| outcome.tally).unwrap_or_default());
         outcome
     }
 
@@ -320,13 +338,12 @@ impl Worker {
     }
 
     /// Puts what calls cost and did where others can see it.
-    fn note(&mut self, groups_before: usize, tally: &Tally) {
+    fn note(&mut self, tally: &Tally) {
+        self.note_groups();
         let meter = &self.spec.meter;
         let (usage, Effects { logs, counts }) = self.live.take_spent();
         meter.calls(usage);
         self.spec.service.count(tally, usage.fuel);
-        let groups = self.aggregate.as_ref().map_or(0, Aggregate::len);
-        meter.groups(groups as i64 - groups_before as i64);
         if self.watermark != END {
             meter.watermark(self.watermark);
         }
@@ -341,6 +358,26 @@ impl Worker {
             }
         }
         meter.plugin_counts(&counts);
+    }
+}
+
+impl Worker {
+    /// Puts what its groups have come to where others can see it.
+    fn note_groups(&mut self) {
+        let Some(aggregate) = &mut self.aggregate else { return };
+        let (meter, evicted) = (&self.spec.meter, aggregate.take_evicted());
+        let (before, now) = (self.shown, Held::of(aggregate));
+        meter.groups(now.groups as i64 - before.groups as i64, now.bytes as i64 - before.bytes as i64);
+        meter.full(i64::from(now.is_full) - i64::from(before.is_full));
+        meter.evicted(evicted);
+        let (stage, groups, bytes) = (self.spec.stage.as_str(), now.groups, now.bytes);
+        if evicted > 0 {
+            tracing::debug!(stage, evicted, groups, bytes, "groups given up: they take all of `state.max`");
+        }
+        if now.is_full && !before.is_full {
+            tracing::info!(stage, groups, bytes, "its groups take all of `state.max`: it waits for room");
+        }
+        self.shown = now;
     }
 }
 

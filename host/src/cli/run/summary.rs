@@ -189,6 +189,9 @@ fn row(kind: &str, part: &PartStatus, seconds: f64) -> Vec<String> {
     if reading.groups > 0 {
         rest.push(format!("{} groups held", figure::count(reading.groups)));
     }
+    if reading.evicted > 0 {
+        rest.push(format!("{} groups evicted", figure::count(reading.evicted)));
+    }
     for (name, count) in &part.counts {
         rest.push(format!("{name} {}", figure::count(*count)));
     }

@@ -103,6 +103,7 @@ pub(super) fn build(
             window: settled.window,
             ttl: settled.stage.ttl.as_ref().map(|ttl| ttl.value),
             reload: settled.stage.reload.clone(),
+            state: settled.stage.state.as_ref().map(|state| state.value.clone()).unwrap_or_default(),
             was: settled.stage.was.as_ref().map(|was| was.value.clone()),
             fields: shared(wanted.of_stages.get(*i)),
             ids: wanted.ids.contains(&Producer::Stage(*i)),

@@ -85,6 +85,17 @@ fn requests_in_hand_are_part_of_the_sum() {
 }
 
 #[test]
+fn groups_and_what_a_commit_holds_of_them_are_part_of_the_sum() {
+    let sum = |stage: &str| {
+        let graph = checked(&PIPELINE.replace("filter: f,", stage), &[]).unwrap();
+        budget::summands(&graph).iter().map(|part| part.bytes).sum::<u64>()
+    };
+    let mib = 1 << 20;
+    assert_eq!(sum("aggregate: a,") - sum("filter: f,"), 2 * 128 * mib);
+    assert_eq!(sum("aggregate: a, state: { max: 5MiB },") - sum("filter: f,"), 2 * 5 * mib);
+}
+
+#[test]
 fn threads_and_names_of_pipelines_are_checked_together() {
     let graph = checked(PIPELINE, &[]).unwrap();
     assert_eq!(budget::threads(&[&graph, &graph]), 72);

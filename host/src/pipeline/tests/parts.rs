@@ -23,7 +23,7 @@ use crate::{
     batch::{Batch, Limit},
     codec::{Format, Stamp},
     config::{
-        Limits, OnError, Retry, Secret, Watermark,
+        Limits, OnError, Retry, Secret, State, Watermark, WhenFull,
         graph::{self, Consumer, Edge, Graph, Input, Output, Port, Producer, Windowing},
     },
     letter,
@@ -45,6 +45,8 @@ pub(super) fn numbers(n: usize) -> Vec<String> {
 #[derive(Clone)]
 pub(super) struct Numbers {
     values: Arc<[String]>,
+    /// The key of each; its last digit, where there are none.
+    keys: Option<Arc<[String]>>,
     at: usize,
     can_seek: bool,
     ends: bool,
@@ -59,6 +61,7 @@ impl Numbers {
     fn new(values: &[String]) -> Self {
         Self {
             values: values.into(),
+            keys: None,
             at: 0,
             can_seek: true,
             ends: true,
@@ -67,6 +70,10 @@ impl Numbers {
             is_stopped: Arc::default(),
             acknowledged: Arc::default(),
         }
+    }
+
+    fn key(&self, at: usize) -> String {
+        self.keys.as_ref().map_or_else(|| (at % 10).to_string(), |keys| keys[at].clone())
     }
 }
 
@@ -92,7 +99,7 @@ impl Source for Numbers {
             let time = |at: usize| if self.values[at] == "future" { i64::MAX / 2 } else { at as i64 };
             let times = (self.at..end).map(time).collect();
             let batch = Batch::of_values(part.iter().collect())
-                .with_keys((self.at..end).map(|at| (at % 10).to_string()).collect())
+                .with_keys((self.at..end).map(|at| self.key(at)).collect())
                 .and_then(|batch| batch.with_timestamps(times))
                 .unwrap();
             self.at = end;
@@ -145,6 +152,7 @@ pub(super) struct Plan {
     stages: Vec<(String, Kind, String, usize)>,
     sinks: Vec<(String, String)>,
     window: Windowing,
+    state: State,
     was: Option<String>,
     undecided: u64,
     batch: usize,
@@ -173,6 +181,7 @@ impl Plan {
             stages: Vec::new(),
             sinks: Vec::new(),
             window: Windowing::None,
+            state: State::default(),
             was: None,
             undecided: 0,
             batch: 64,
@@ -190,6 +199,12 @@ impl Plan {
 
     pub(super) fn stage(mut self, name: &str, kind: Kind, from: &str, workers: usize) -> Self {
         self.stages.push((name.to_owned(), kind, from.to_owned(), workers));
+        self
+    }
+
+    /// The key of each record.
+    pub(super) fn keys(mut self, keys: &[String]) -> Self {
+        self.source.keys = Some(keys.into());
         self
     }
 
@@ -285,6 +300,12 @@ impl Plan {
     /// Sinks never make up their minds about so many records, which is against the rules.
     pub(super) fn undecided(mut self, records: u64) -> Self {
         self.undecided = records;
+        self
+    }
+
+    /// What the groups of aggregates may take, and what becomes of more.
+    pub(super) fn state(mut self, max: u64, when_full: WhenFull) -> Self {
+        self.state = State { max: Size(max).into(), when_full: when_full.into() };
         self
     }
 
@@ -410,6 +431,7 @@ impl Plan {
             window: if *kind == Kind::Aggregate { self.window } else { Windowing::None },
             ttl: None,
             reload: Default::default(),
+            state: self.state.clone(),
             was: self.was.clone().filter(|_| *kind == Kind::Aggregate),
             fields: [].into(),
             ids: false,

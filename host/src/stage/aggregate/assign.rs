@@ -6,6 +6,7 @@
 use super::{ALL, Aggregate, Windowing};
 use crate::{
     batch::{Batch, Column},
+    config::WhenFull,
     stage::table::Facts,
 };
 
@@ -15,6 +16,8 @@ pub(super) struct Touch {
     pub(super) at: u32,
     /// What was known of it before this batch, to be put back after a fault.
     pub(super) before: Facts,
+    /// The call that had touched it last.
+    pub(super) call: u64,
     /// It was made for this batch.
     pub(super) is_made: bool,
     /// A count window that begins anew within this batch, whatever the table holds.
@@ -30,6 +33,8 @@ pub(super) struct Assigned {
     pub(super) touched: Vec<Touch>,
     pub(super) rows: Vec<u32>,
     pub(super) late: Vec<u32>,
+    /// Rows that would begin a group for which there is no room.
+    pub(super) turned_away: Vec<u32>,
 }
 
 impl Aggregate {
@@ -40,11 +45,12 @@ impl Aggregate {
             rows: Vec::with_capacity(batch.len()),
             touched: Vec::with_capacity(batch.len().min(self.table.len() + 1)),
             late: Vec::new(),
+            turned_away: Vec::new(),
         };
         let blank = Column::blank(batch.len());
         let keys = batch.keys().unwrap_or(&blank);
         let times = batch.timestamps().unwrap_or_default();
-        let (windowing, Assigned { rows, late, .. }) = (self.rules.windowing, &mut found);
+        let (windowing, Assigned { rows, late, turned_away, .. }) = (self.rules.windowing, &mut found);
         let punctual = (0u32..).zip(keys.iter()).filter_map(|(row, key)| {
             let window = match windowing {
                 Windowing::Tumbling(tumbling) => tumbling.window(times.get(row as usize).copied().unwrap_or_default()),
@@ -54,18 +60,29 @@ impl Aggregate {
                 late.push(row);
                 return None;
             }
-            rows.push(row);
-            Some((key, window))
+            Some((row, key, window))
         });
         let mut entered = Vec::with_capacity(batch.len());
-        self.table.enter_many(punctual, &mut entered);
+        if self.rules.room.when_full == WhenFull::Refuse && self.is_full() {
+            let (known, unknown): (Vec<_>, Vec<_>) =
+                punctual.partition(|(_, key, window)| self.table.has(key, *window));
+            turned_away.extend(unknown.iter().map(|(row, ..)| *row));
+            rows.extend(known.iter().map(|(row, ..)| *row));
+            self.table.enter_many(known.iter().map(|(_, key, window)| (*key, *window)), &mut entered);
+        } else {
+            let entering = punctual.map(|(row, key, window)| {
+                rows.push(row);
+                (key, window)
+            });
+            self.table.enter_many(entering, &mut entered);
+        }
         for ((at, is_made), row) in entered.into_iter().zip(&found.rows) {
             let Some(entry) = self.table.mark(at) else { continue };
             let before = entry.facts;
             let time = times.get(*row as usize).copied().unwrap_or_default();
             entry.facts.time = entry.facts.time.max(time);
             entry.facts.seen = entry.facts.seen.max(time).max(watermark);
-            let is_first = entry.call != self.calls;
+            let (is_first, call) = (entry.call != self.calls, entry.call);
             let (mut is_renewed, mut is_full) = (false, false);
             if let Windowing::Count(n) = windowing {
                 is_renewed = entry.facts.count >= n;
@@ -74,7 +91,7 @@ impl Aggregate {
             }
             if is_first || is_renewed {
                 (entry.call, entry.local) = (self.calls, found.touched.len() as u32);
-                found.touched.push(Touch { at, before, is_made: is_first && is_made, is_renewed, full: None });
+                found.touched.push(Touch { at, before, call, is_made: is_first && is_made, is_renewed, full: None });
             }
             if is_full && let Some(touch) = found.touched.get_mut(entry.local as usize) {
                 touch.full = Some(*row);
@@ -90,7 +107,7 @@ impl Aggregate {
             if touch.is_made {
                 self.table.forget(touch.at);
             } else if let Some(entry) = self.table.mark(touch.at) {
-                entry.facts = touch.before;
+                (entry.facts, entry.call) = (touch.before, touch.call);
             }
         }
     }

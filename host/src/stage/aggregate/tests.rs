@@ -15,7 +15,8 @@ const SIZE: i64 = 100;
 
 fn rules(windowing: Windowing) -> Rules {
     let (stage, has_ids, peers) = ("s".to_owned(), false, Peers::None);
-    Rules { stage, windowing, ttl: None, groups: 3, has_ids, peers, state_version: 3 }
+    let room = Room { most: 1 << 30, when_full: WhenFull::Pause };
+    Rules { stage, windowing, ttl: None, room, groups: 3, has_ids, peers, state_version: 3 }
 }
 
 /// Running groups that are kept so long after their last record.

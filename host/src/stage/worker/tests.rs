@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::{
     stage::{
-        aggregate::{Peers, Windowing},
+        aggregate::{Peers, Room, Windowing},
         fake::spec,
         tally::Tally,
     },
@@ -38,6 +38,7 @@ fn rules(windowing: Windowing) -> Rules {
         stage: "s".to_owned(),
         windowing,
         ttl: None,
+        room: Room { most: 1 << 30, when_full: WhenFull::Pause },
         groups: 3,
         has_ids: false,
         peers: Peers::None,
