@@ -5,8 +5,11 @@
 //! caller sees it, and after a fault the instance is never called again.
 
 mod abi;
+mod artifact;
 mod bind;
 mod cache;
+mod compile;
+pub mod compile_worker;
 mod contract;
 mod crossing;
 mod describe;
@@ -30,6 +33,7 @@ mod wasi;
 pub(crate) mod tests;
 
 pub use cache::Cache;
+pub use compile_worker::CompileWorker;
 pub use describe::Described;
 pub use engine::Engine;
 pub use inherit::{INHERITS_HEADERS, INHERITS_KEY, INHERITS_TIME, INHERITS_VALUE};

@@ -23,6 +23,7 @@ pub mod prepare;
 pub mod table;
 pub mod tally;
 pub mod turns;
+pub mod verify;
 pub mod worker;
 
 use crate::{batch::Batch, epoch::Epoch, time::Mark};
