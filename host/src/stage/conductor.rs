@@ -188,9 +188,12 @@ impl Conductor {
         // No work is done meanwhile that could make room without being heard of here.
         let is_full = self.spec.meter.is_full();
         let mut take = |lanes: &mut [Lane<Item>]| {
-            let mut begin = || if is_full { intake.take_control(lanes) } else { intake.take(lanes) };
-            let taken = |next: &mut dyn FnMut() -> Option<Taken>| next().map(Next::Taken);
-            answer(lanes, others).or_else(|| may_begin.then(|| taken(&mut begin)).flatten())
+            let done = answer(lanes, others);
+            if done.is_some() || !may_begin {
+                return done;
+            }
+            let taken = if is_full { intake.take_control(lanes) } else { intake.take(lanes) };
+            taken.map(Next::Taken)
         };
         let Some(next) = wait(&self.inbox, &mut take)? else { return Ok(false) };
         match next {
