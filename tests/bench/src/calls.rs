@@ -9,7 +9,6 @@ use anyhow::{Context as _, anyhow, ensure};
 use hashbrown::HashMap;
 use tidegate::{
     batch::{Batch, ColumnBuilder},
-    config::OnError,
     letter,
     config::{OnError, WhenFull},
     plugin::{Engine, Fault, Instance, Interrupt, Kind, Limits, Plugin},
