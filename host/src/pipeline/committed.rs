@@ -13,7 +13,7 @@ use crate::{
     config::graph::{Consumer, Graph, Producer},
     epoch::Epoch,
     source::{Kept, Position},
-    stage::{conductor::Handed, generation::Standing, tally::Tally, worker::SavedGroups},
+    stage::{conductor::Handed, generation::Standing, table::Changes, tally::Tally, worker::SavedGroups},
     time::{BEGIN, ClockState},
 };
 
@@ -86,6 +86,23 @@ impl Point {
             Self::Sink(at, _) => Participant::Sink(*at),
         }
     }
+
+    /// Lets go of the groups that changed, once they are laid out for the store.
+    pub fn let_go(&mut self) {
+        if let Self::Stage(_, handed) = self {
+            handed.changes = Changes::default();
+        }
+    }
+}
+
+/// Where the groups of a commit are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Groups {
+    /// Here, for nothing else keeps them.
+    #[default]
+    Here,
+    /// In the store; here only from when they are read until workers have them.
+    Stored,
 }
 
 /// The committed prefix of a pipeline; nothing, by default.
@@ -99,6 +116,8 @@ pub struct Committed {
     pub stages: Vec<StagePoint>,
     /// Sinks.
     pub sinks: Vec<SinkPoint>,
+    /// Where the groups of its stages are.
+    pub groups: Groups,
 }
 
 impl StagePoint {
@@ -149,6 +168,7 @@ impl Committed {
             sources: Vec::new(),
             stages: (0..graph.stages.len()).map(stage).collect(),
             sinks: (0..graph.sinks.len()).map(sink).collect(),
+            groups: Groups::Here,
         }
     }
 
@@ -172,6 +192,26 @@ impl Committed {
         Ok(())
     }
 
+    /// Lets go of the groups, which a store keeps and workers have.
+    pub fn let_go(&mut self) {
+        self.groups = Groups::Stored;
+        self.stages.iter_mut().for_each(|stage| stage.groups = SavedGroups::default());
+    }
+
+    /// Has the groups again that the store keeps, for workers that begin.
+    ///
+    /// # Errors
+    /// When the store is not where this commit is.
+    pub fn take_back(&mut self, from: Option<Restored>) -> anyhow::Result<()> {
+        let found = from.as_ref().map(|restored| restored.epoch).unwrap_or_default();
+        anyhow::ensure!(found == self.epoch, "read the groups of epoch {}: the store is at epoch {found}", self.epoch);
+        let stages = from.map(|restored| restored.stages).unwrap_or_default();
+        for (point, restored) in self.stages.iter_mut().zip(stages) {
+            point.groups = restored.map(|restored| restored.groups).unwrap_or_default();
+        }
+        Ok(())
+    }
+
     /// Where its sources and sinks stand.
     pub fn points(&self) -> impl Iterator<Item = Point> {
         let sources = self.sources.iter().enumerate().map(|(at, point)| Point::Source(at, point.clone()));
@@ -181,7 +221,8 @@ impl Committed {
     /// What it would be with these reports of `epoch`, but for the groups.
     pub fn with(&self, epoch: Epoch, points: &[Point]) -> Self {
         let stages = self.stages.iter().map(StagePoint::without_groups).collect();
-        let mut then = Self { epoch, sources: self.sources.clone(), stages, sinks: self.sinks.clone() };
+        let (sources, sinks) = (self.sources.clone(), self.sinks.clone());
+        let mut then = Self { epoch, sources, stages, sinks, groups: self.groups };
         for point in points {
             match point {
                 Point::Source(at, point) => {
@@ -214,7 +255,8 @@ impl Committed {
                 }
                 Point::Stage(at, handed) => {
                     let Some(stage) = self.stages.get_mut(at) else { continue };
-                    for change in handed.changes.iter() {
+                    let changes = handed.changes.iter().filter(|_| self.groups == Groups::Here);
+                    for change in changes {
                         let (group, saved) = change.to_owned();
                         match saved {
                             Some(saved) => stage.groups.insert(group, saved),

@@ -95,6 +95,18 @@ impl Account {
         let imbalances: Vec<Imbalance> = off_parts.chain(off_edges).collect();
         Self { balanced: imbalances.is_empty(), epoch, parts, edges, imbalances }
     }
+
+    /// Why a commit of this account is none, if it is none: something does not balance, which the log has in full.
+    pub fn refusal(&self, pipeline: &str) -> Option<String> {
+        let Self { epoch, imbalances, .. } = self;
+        for Imbalance { place, left, right } in imbalances {
+            tracing::error!(pipeline, place, left, right, "the ledger does not balance");
+        }
+        let Imbalance { place, left, right } = imbalances.first()?;
+        Some(format!(
+            "the ledger does not balance at `{place}`: {left} on one side, {right} on the other; epoch {epoch} is not committed"
+        ))
+    }
 }
 
 /// The ledger of `committed`.

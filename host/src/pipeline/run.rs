@@ -22,7 +22,7 @@ use super::{
     durable::{Durable, Restored},
     ending::{Ended, Ending},
     launch::{Run, TaskEnd, Writing, launch},
-    ledger::{self, Account, Imbalance},
+    ledger,
     pace::Pace,
     reload::{self, Reloads},
     sink_task::{SinkFailure, SinkTask},
@@ -265,7 +265,17 @@ impl Supervisor {
             if let Err(error) = self.back(&mut sinks, committed).await {
                 return Ending::Failed(format!("{error:#}"));
             }
+            if let Err(error) = self.groups(committed).await {
+                return Ending::Failed(format!("{error:#}"));
+            }
         }
+    }
+
+    /// Reads the groups again that only the store has.
+    async fn groups(&self, committed: &mut Committed) -> anyhow::Result<()> {
+        let Some(durable) = self.durable.clone() else { return Ok(()) };
+        let restored = tokio::task::spawn_blocking(move || durable.restore()).await??;
+        committed.take_back(restored)
     }
 
     async fn run_once(
@@ -280,6 +290,9 @@ impl Supervisor {
             Ok(run) => run,
             Err((failure, sources, sinks)) => return (RunEnd::End(failure.into()), sources, sinks),
         };
+        if self.durable.is_some() {
+            committed.let_go();
+        }
         self.board.set_phase(if self.drain.is_some() { Phase::Draining } else { Phase::Running });
         if let Some((_, windows)) = self.drain {
             run.order(Order::Drain(windows)).await;
@@ -401,18 +414,6 @@ impl Supervisor {
         }
     }
 
-    /// Invariant 1: what does not balance is never committed.
-    fn imbalance(&self, Account { epoch, imbalances, .. }: &Account) -> Option<String> {
-        for Imbalance { place, left, right } in imbalances {
-            let pipeline = &self.board.graph().name;
-            tracing::error!(pipeline, place, left, right, "the ledger does not balance");
-        }
-        let Imbalance { place, left, right } = imbalances.first()?;
-        Some(format!(
-            "the ledger does not balance at `{place}`: {left} on one side, {right} on the other; epoch {epoch} is not committed"
-        ))
-    }
-
     async fn step(&self, run: &mut Run, input: Input, committed: &mut Committed) {
         if run.end.is_some() {
             return;
@@ -424,14 +425,18 @@ impl Supervisor {
                     run.order(Order::Begin(epoch)).await;
                 }
                 Action::Commit(epoch) => {
-                    let points = std::mem::take(&mut run.collected);
+                    let mut points = std::mem::take(&mut run.collected);
                     let account = ledger::account(self.board.graph(), &committed.with(epoch, &points));
-                    if let Some(why) = self.imbalance(&account) {
+                    // Invariant 1: what does not balance is never committed.
+                    if let Some(why) = account.refusal(&self.board.graph().name) {
                         run.stop(RunEnd::End(Ending::Failed(why)));
                         return;
                     }
                     let is_over = run.coordinator.is_last() && self.drain.is_none();
                     let written = self.write(epoch, &points, is_over);
+                    if self.durable.is_some() {
+                        points.iter_mut().for_each(Point::let_go);
+                    }
                     run.writing = Some(Writing { epoch, written, points, account });
                 }
                 Action::Committed(epoch) => {

@@ -13,6 +13,13 @@ pub struct Commit {
     pub(super) pipeline: Arc<str>,
     pub(super) epoch: Option<u64>,
     pub(super) at: i64,
+    /// Shared, so that whoever may have to hand it in again needs no second copy.
+    laid: Arc<Laid>,
+}
+
+/// Keys and values end to end.
+#[derive(Clone, Debug, Default)]
+struct Laid {
     data: Vec<u8>,
     writes: Vec<End>,
 }
@@ -44,56 +51,59 @@ pub(super) struct Write<'a> {
 impl Commit {
     /// An empty commit of an epoch, at a time in milliseconds since 1970.
     pub fn of_epoch(pipeline: Arc<str>, epoch: u64, at: i64) -> Self {
-        Self { pipeline, epoch: Some(epoch), at, data: Vec::new(), writes: Vec::new() }
+        Self { pipeline, epoch: Some(epoch), at, laid: Arc::default() }
     }
 
     /// An empty commit of facts that do not wait for an epoch: a breaker's state, that outputs were sent. It leaves no
     /// trace in the history of epochs.
     pub fn of_facts(pipeline: Arc<str>, at: i64) -> Self {
-        Self { pipeline, epoch: None, at, data: Vec::new(), writes: Vec::new() }
+        Self { pipeline, epoch: None, at, laid: Arc::default() }
     }
 
     /// Puts a value at a place, in the stead of any that was there.
     pub fn put(&mut self, place: &Place<'_>, value: &[u8]) {
-        place.encode(&mut self.data);
-        let key = self.data.len();
-        self.data.extend_from_slice(value);
-        self.writes.push(End { what: What::Put, key, value: self.data.len() });
+        let Laid { data, writes } = Arc::make_mut(&mut self.laid);
+        place.encode(data);
+        let key = data.len();
+        data.extend_from_slice(value);
+        writes.push(End { what: What::Put, key, value: data.len() });
     }
 
     /// Deletes the value at a place, where there is one.
     pub fn delete(&mut self, place: &Place<'_>) {
-        place.encode(&mut self.data);
-        let key = self.data.len();
-        self.writes.push(End { what: What::Delete, key, value: key });
+        let Laid { data, writes } = Arc::make_mut(&mut self.laid);
+        place.encode(data);
+        let key = data.len();
+        writes.push(End { what: What::Delete, key, value: key });
     }
 
     /// Deletes every value at these places.
     pub fn delete_all(&mut self, places: Places<'_>) {
-        places.encode(&mut self.data);
-        let key = self.data.len();
-        self.writes.push(End { what: What::DeleteAll, key, value: key });
+        let Laid { data, writes } = Arc::make_mut(&mut self.laid);
+        places.encode(data);
+        let key = data.len();
+        writes.push(End { what: What::DeleteAll, key, value: key });
     }
 
     /// How many writes it holds.
     pub fn len(&self) -> usize {
-        self.writes.len()
+        self.laid.writes.len()
     }
 
     /// Whether it holds no write.
     pub fn is_empty(&self) -> bool {
-        self.writes.is_empty()
+        self.laid.writes.is_empty()
     }
 
     /// Bytes of all keys and values.
     pub fn bytes(&self) -> usize {
-        self.data.len()
+        self.laid.data.len()
     }
 
     pub(super) fn writes(&self) -> impl Iterator<Item = Write<'_>> {
-        let mut begin = 0;
-        self.writes.iter().map(move |end| {
-            let (key, value) = (&self.data[begin..end.key], &self.data[end.key..end.value]);
+        let (mut begin, Laid { data, writes }) = (0, &*self.laid);
+        writes.iter().map(move |end| {
+            let (key, value) = (&data[begin..end.key], &data[end.key..end.value]);
             begin = end.value;
             Write { what: end.what, key, value }
         })

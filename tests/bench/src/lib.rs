@@ -5,6 +5,7 @@
 
 pub mod calls;
 pub mod clock;
+pub mod epochs;
 pub mod handwritten;
 pub mod kept;
 pub mod poison;

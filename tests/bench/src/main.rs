@@ -1,12 +1,12 @@
 //! Prints the figures of the README: `make bench`.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use anyhow::{Context as _, ensure};
 use bench::{
     calls::{self, BATCHES, SIZES, Workload},
     clock::Took,
-    kept, poison, reload, start, whole,
+    epochs, kept, poison, reload, start, whole,
 };
 
 /// Rounds in which the sides of a comparison take turns.
@@ -135,6 +135,29 @@ fn what_is_kept() -> anyhow::Result<()> {
         let share = took.cpu.as_secs_f64() / apart.as_secs_f64();
         println!("| {changed} | {wall:.0} | {cpu:.0} | {:.1} | {:.1} % |", apart.as_secs_f64(), share * 1e2);
     }
+    println!(
+        "\nA keyed pipeline whose groups all change in every epoch, with epochs of a second beside one commit at its end.\n"
+    );
+    println!("| groups changed | million records a second without | with | epochs | costs of wall | of CPU |");
+    println!("|--:|--:|--:|--:|--:|--:|");
+    for changed in kept::CHANGED {
+        let epochs::Result { records, without, with, epochs } = epochs::measure(changed, FEW, epochs::LEAST)?;
+        let rate = |took: Took| records as f64 / took.wall.as_secs_f64() / 1e6;
+        let cost = |with: Duration, without: Duration| (with.as_secs_f64() / without.as_secs_f64() - 1.0) * 1e2;
+        println!(
+            "| {changed} | {:.2} | {:.2} | {epochs} | {:.1} % | {:.1} % |",
+            rate(without),
+            rate(with),
+            cost(with.wall, without.wall),
+            cost(with.cpu, without.cpu),
+        );
+    }
+    let (took, groups) = epochs::pause(1 << 30, kept::CHANGED[0], FEW)?;
+    println!(
+        "\nA stage with {groups} groups, 1 GiB, stands still for {:.2} ms to hand over {} that have changed.",
+        took.wall.as_secs_f64() * 1e3,
+        kept::CHANGED[0]
+    );
     let (written, read) = kept::log(FEW)?;
     let rate = |took: Took| kept::LOGGED as f64 / took.wall.as_secs_f64() / 1e6;
     println!("\nThe log, records of 256 bytes in blocks of 1024, synced sixteen times a million; by the wall clock.\n");

@@ -105,7 +105,7 @@ impl Host<'_> {
     }
 
     fn start(&self) -> std::io::Result<Child> {
-        self.command(&["run", "groups.yaml", "--cache", "cache"]).spawn()
+        self.command(&["run", "groups.yaml", "--cache", "cache", "--memory", "2GiB"]).spawn()
     }
 
     /// Asks until the host runs and its stage holds all groups.
@@ -138,7 +138,7 @@ pub fn recovery(program: &Path, rounds: usize) -> anyhow::Result<Duration> {
     let pipeline = "version: 1
 name: groups
 sources: { in: { file: { path: input.ndjson, follow: true }, decode: json, key: /key } }
-stages: { sums: { from: in, aggregate: std/summary, config: { field: /value } } }
+stages: { sums: { from: in, aggregate: std/summary, config: { field: /value }, state: { max: 512MiB } } }
 sinks: { out: { from: sums, discard: {} } }
 ";
     std::fs::write(folder.path().join("groups.yaml"), pipeline)?;

@@ -145,6 +145,36 @@ fn another_number_of_workers_goes_on_with_every_group_and_every_count() {
     assert_eq!((tally.received, tally.absorbed), (3000, 3000));
 }
 
+/// What a store keeps is nowhere else in memory but in the workers, and comes from there when they begin again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pipeline_that_restarts_finds_its_groups_in_the_store_and_holds_no_second_copy() {
+    let mut values = numbers(3000);
+    for workers in [1, 3] {
+        let plan = |values: &[String]| {
+            let plan = Plan::new(values).batch(20).rate("6000/s").truncating();
+            plan.stage("sums", Kind::Aggregate, "in", workers).windows(1 << 30).sink("out", "sums")
+        };
+        values[2000] = "0".to_owned();
+        let (parts, clean) = plan(&values).parts();
+        assert_eq!(end(start(parts)).await.ending, Ending::Completed);
+        values[2000] = "panic".to_owned();
+        let (store, collected) = (store(), Collected::default());
+        let ended = end(start(plan(&values).panics().parts_after(&store, &collected).unwrap())).await;
+        assert_eq!((ended.ending, ended.board.status().restarts), (Ending::Completed, 1));
+        assert_eq!(collected.values("out"), clean.values("out"));
+
+        let plan = plan(&values[..1000]).endless();
+        let (store, collected) = (self::store(), Collected::default());
+        let running = start(plan.parts_after(&store, &collected).unwrap());
+        until(|| running.board.stages[0].read().tally.received == 1000).await;
+        running.commands.send(Command::Drain(Drain::within(PATIENCE))).await.unwrap();
+        let ended = end(running).await;
+        assert_eq!((ended.ending, ended.committed.stages[0].groups.len()), (Ending::Drained, 0));
+        let restored = plan.durable_on(&store).restore().unwrap().unwrap();
+        assert_eq!(restored.stages[0].as_ref().unwrap().groups.len(), 10);
+    }
+}
+
 /// Row 79: where a few keys have most of the records, the others have what is theirs, in the order in which it came.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hot_key_costs_the_others_nothing() {
