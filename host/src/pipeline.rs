@@ -22,6 +22,7 @@ pub mod pace;
 pub mod reload;
 pub mod run;
 mod shelf;
+mod signature;
 pub mod sink_task;
 pub mod source_task;
 mod watch;

@@ -25,13 +25,16 @@ use super::{
     ledger,
 };
 use crate::{
-    config::graph::{Graph, Producer, Stage, Windowing},
+    config::graph::{Graph, Producer},
     epoch::Epoch,
+    plugin::Kind,
     source::Kept,
     stage::table::{Change, Facts, Saved, slot},
     store::{Commit, Place, Places, Store, StoreError},
     time::{BEGIN, END, Window},
 };
+
+pub use super::signature::Signature;
 
 pub(super) const PIPELINE: u8 = 0;
 pub(super) const SOURCE: u8 = 1;
@@ -81,39 +84,6 @@ pub enum Unfit {
         /// What is wrong with it.
         why: String,
     },
-}
-
-/// What a stage's state depends on, beside the records.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Signature {
-    /// Name that the plugin gives itself.
-    pub plugin: String,
-    /// Version of the states that it writes.
-    pub state_version: u32,
-    /// JSON pointer to the key, where the stage sets one.
-    pub key: Option<String>,
-    /// How time is divided.
-    pub window: String,
-}
-
-impl std::fmt::Display for Signature {
-    fn fmt(&self, to: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let key = self.key.as_deref().unwrap_or("that of the records");
-        write!(to, "`{}` with states of version {}, key {key}, window {}", self.plugin, self.state_version, self.window)
-    }
-}
-
-impl Signature {
-    /// That of a stage whose plugin calls itself `plugin`.
-    pub fn of(stage: &Stage, plugin: &str, state_version: u32) -> Self {
-        // What becomes of late records is a rule, not part of what is kept.
-        let window = match stage.window {
-            Windowing::None => "none".to_owned(),
-            Windowing::Tumbling { size, .. } => format!("tumbling {size}"),
-            Windowing::Count(records) => format!("of {records} records"),
-        };
-        Self { plugin: plugin.to_owned(), state_version, key: stage.key.clone(), window }
-    }
 }
 
 #[derive(Serialize, Deserialize)]
@@ -203,6 +173,10 @@ impl Durable {
             let Some(point) = at.and_then(|at| found.stages.get_mut(at)).and_then(Option::as_mut) else {
                 return Err(Unfit::Gone { what: "stage", name: stage });
             };
+            if at.and_then(|at| graph.stages.get(at)).is_some_and(|stage| stage.kind != Kind::Aggregate) {
+                let why = "it has groups, and is no aggregate any more".to_owned();
+                return Err(Unfit::Unread { name: stage, why });
+            }
             point.groups.insert(group, saved);
         }
         for (name, kept) in facts {
@@ -234,10 +208,8 @@ impl Durable {
                 let now = at.and_then(|at| self.signatures.get(at)).ok_or_else(|| gone("stage"))?;
                 let slot = at.and_then(|at| found.stages.get_mut(at)).ok_or_else(|| gone("stage"))?;
                 let Staged { signature, point } = parse(place, value)?;
-                // Of another version are states that another generation wrote, which is noted then.
-                let version =
-                    if point.standing.digest.is_empty() { now.state_version } else { signature.state_version };
-                if signature != (Signature { state_version: version, ..now.clone() }) {
+                let kind = at.and_then(|at| self.graph.stages.get(at)).map_or(Kind::Aggregate, |stage| stage.kind);
+                if !now.may_go_on_with(kind, &signature, &point.standing) {
                     let (before, now) = (Box::new(signature), Box::new(now.clone()));
                     return Err(Unfit::Changed { stage: name.to_owned(), before, now });
                 }
@@ -287,7 +259,7 @@ impl Durable {
                 &mut commit,
                 STAGE,
                 &stage.name,
-                &Staged { signature: signed(signature, point), point: point.without_groups() },
+                &Staged { signature: signature.of_point(point), point: point.without_groups() },
             );
             for ((key, window), saved) in &point.groups {
                 let change = Change { key, window: *window, kept: Some((&saved.state, saved.facts)) };
@@ -330,7 +302,7 @@ impl Durable {
                         continue;
                     };
                     let point = StagePoint::of(handed);
-                    put(&mut commit, STAGE, &stage.name, &Staged { signature: signed(signature, &point), point });
+                    put(&mut commit, STAGE, &stage.name, &Staged { signature: signature.of_point(&point), point });
                 }
             }
         }
@@ -433,13 +405,6 @@ pub async fn reset(store: &Store, pipeline: Arc<str>, names: &[String]) -> Resul
         store.commit(commit).await?;
     }
     Ok(())
-}
-
-/// The signature of the states of `point`, which may be of another generation's version.
-fn signed(signature: &Signature, point: &StagePoint) -> Signature {
-    let standing = &point.standing;
-    let state_version = if standing.digest.is_empty() { signature.state_version } else { standing.state_version };
-    Signature { state_version, ..signature.clone() }
 }
 
 pub(super) fn now() -> i64 {
