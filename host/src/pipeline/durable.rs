@@ -9,6 +9,7 @@
 //! | 0 | the pipeline | JSON: the edges that counts are kept for, and whether all sources have ended |
 //! | 1, 2, 3 | a source, stage, sink | JSON: where it stood; of a stage also the signature of its state |
 //! | 4 | a group, by stage, slot, key and window | count, time, seen (8 bytes each, big-endian), panes (4), late (1), state |
+//! | 5, 6 | of a topic: a sink that writes, a group that reads | JSON: where its log stands, how far it has come (`topics`) |
 
 use std::{
     collections::BTreeSet,
@@ -21,7 +22,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use super::{
     committed::{Committed, Point, SinkPoint, SourcePoint, StagePoint},
     coordinator::Participant,
-    ledger,
+    ledger, topics,
 };
 use crate::{
     config::graph::{Graph, Producer, Stage, Windowing},
@@ -163,6 +164,7 @@ impl Durable {
     /// # Errors
     /// The store's.
     pub async fn reset(&self, names: &[String]) -> Result<(), StoreError> {
+        topics::forget_groups(&self.store, &self.graph, names).await?;
         reset(&self.store, self.name.clone(), names).await
     }
 
@@ -235,6 +237,8 @@ impl Durable {
                 let slot = at.and_then(|at| found.sinks.get_mut(at)).ok_or_else(|| gone("sink"))?;
                 *slot = Some(parse(place, value)?);
             }
+            // They outlive the parts that wrote them, and are read for all pipelines at once.
+            topics::WRITER | topics::READER => {}
             kind => {
                 let why = format!("it is of kind {kind}, which this version does not know");
                 return Err(Unfit::Unread { name: name.to_owned(), why });
@@ -294,10 +298,12 @@ impl Durable {
                 Point::Source(at, point) => {
                     let Some(source) = self.graph.sources.get(*at) else { continue };
                     put(&mut commit, SOURCE, &source.name, point);
+                    topics::put_source(&mut commit, source, point);
                 }
                 Point::Sink(at, point) => {
                     let Some(sink) = self.graph.sinks.get(*at) else { continue };
                     put(&mut commit, SINK, &sink.name, point);
+                    topics::put_sink(&mut commit, sink, point);
                 }
                 Point::Stage(at, handed) => {
                     let (Some(stage), Some(signature)) = (self.graph.stages.get(*at), self.signatures.get(*at)) else {

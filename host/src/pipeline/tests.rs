@@ -11,6 +11,7 @@ mod order;
 mod parts;
 mod restarts;
 mod sinks;
+mod topics;
 
 use std::{
     sync::{Arc, Mutex, atomic::Ordering},
