@@ -9,10 +9,13 @@
 //! | 0 | the pipeline | JSON: the edges that counts are kept for, and whether all sources have ended |
 //! | 1, 2, 3 | a source, stage, sink | JSON: where it stood; of a stage also the signature of its state |
 //! | 4 | a group, by stage, slot, key and window | count, time, seen (8 bytes each, big-endian), panes (4), late (1), state |
-//! | 5, 6 | of a topic: a sink that writes, a group that reads | JSON: where its log stands, how far it has come (`topics`) |
+//! | 5 | a fact of a source, by source and key | in the source's own words |
+//! | 8, 9 | of a topic: a sink that writes, a group that reads | JSON: where its log stands, how far it has come (`topics`) |
+
+mod group;
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -27,22 +30,22 @@ use super::{
 use crate::{
     config::graph::{Graph, Producer, Stage, Windowing},
     epoch::Epoch,
-    stage::table::{Change, Facts, Saved, slot},
+    source::Kept,
+    stage::table::{Change, slot},
     store::{Commit, Place, Places, Store, StoreError},
     time::{BEGIN, END, Window},
 };
+pub(super) use group::{group, value_of};
 
 pub(super) const PIPELINE: u8 = 0;
 pub(super) const SOURCE: u8 = 1;
 pub(super) const STAGE: u8 = 2;
 pub(super) const SINK: u8 = 3;
 pub(super) const GROUP: u8 = 4;
+pub(super) const FACT: u8 = 5;
 
 /// How long to wait before a full disk is asked again.
 const FULL: Duration = Duration::from_secs(1);
-
-/// Bytes of a group's value in front of its state.
-const HEAD: usize = 29;
 
 /// All of time, which is the window of groups that have none.
 pub(super) const ALL: Window = Window { start: BEGIN, end: END };
@@ -176,11 +179,17 @@ impl Durable {
         let graph = &self.graph;
         let mut found = Restored::nothing(graph);
         let (mut whole, mut unfit, mut groups) = (None, None, Vec::new());
+        let mut facts: BTreeMap<String, Vec<Kept>> = BTreeMap::new();
         let restored = self.store.restore(&self.name, |place, value| {
             let read = match place.kind {
                 PIPELINE => parse(&place, value).map(|value: Whole| whole = Some(value)),
                 GROUP => group(&place, value)
                     .map(|(group, saved)| groups.push((place.participant.to_string(), group, saved))),
+                FACT => {
+                    let fact = Kept { key: place.key.to_vec(), value: Some(value.to_vec()) };
+                    facts.entry(place.participant.to_string()).or_default().push(fact);
+                    Ok(())
+                }
                 _ => self.part(&place, value, &mut found),
             };
             if let Err(error) = read {
@@ -197,6 +206,13 @@ impl Durable {
                 return Err(Unfit::Gone { what: "stage", name: stage });
             };
             point.groups.insert(group, saved);
+        }
+        for (name, kept) in facts {
+            let at = self.graph.sources.iter().position(|source| source.name == name);
+            let Some(point) = at.and_then(|at| found.sources.get_mut(at)).and_then(Option::as_mut) else {
+                return Err(Unfit::Gone { what: "source", name });
+            };
+            point.kept = Arc::new(kept);
         }
         found.epoch = Epoch(epoch);
         match whole {
@@ -298,6 +314,13 @@ impl Durable {
                 Point::Source(at, point) => {
                     let Some(source) = self.graph.sources.get(*at) else { continue };
                     put(&mut commit, SOURCE, &source.name, point);
+                    for Kept { key, value } in point.kept.iter() {
+                        let place = Place::group(FACT, &source.name, 0, key, None);
+                        match value {
+                            Some(value) => commit.put(&place, value),
+                            None => commit.delete(&place),
+                        }
+                    }
                     topics::put_source(&mut commit, source, point);
                 }
                 Point::Sink(at, point) => {
@@ -404,7 +427,7 @@ pub async fn reset(store: &Store, pipeline: Arc<str>, names: &[String]) -> Resul
     }
     let mut commit = Commit::of_facts(pipeline, now());
     for name in names {
-        [SOURCE, STAGE, SINK, GROUP].into_iter().for_each(|kind| commit.delete_all(Places::Of(kind, name)));
+        [SOURCE, STAGE, SINK, GROUP, FACT].into_iter().for_each(|kind| commit.delete_all(Places::Of(kind, name)));
     }
     if !commit.is_empty() {
         // Counts of some that begin anew and some that do not can never balance: all begin anew.
@@ -439,40 +462,4 @@ pub(super) fn put_group(commit: &mut Commit, stage: &str, change: Change<'_>) {
         Some((state, facts)) => commit.put(&place, &value_of(state, facts)),
         None => commit.delete(&place),
     }
-}
-
-/// The value of a group.
-pub(super) fn value_of(state: &[u8], facts: Facts) -> Vec<u8> {
-    let mut value = Vec::with_capacity(HEAD + state.len());
-    value.extend_from_slice(&facts.count.to_be_bytes());
-    value.extend_from_slice(&facts.time.to_be_bytes());
-    value.extend_from_slice(&facts.seen.to_be_bytes());
-    value.extend_from_slice(&facts.panes.to_be_bytes());
-    value.push(u8::from(facts.is_late));
-    value.extend_from_slice(state);
-    value
-}
-
-pub(super) fn group(place: &Place<'_>, value: &[u8]) -> Result<((Vec<u8>, Window), Saved), Unfit> {
-    let window = place.window.map_or(ALL, |(start, end)| Window { start, end });
-    let split = || {
-        let (count, rest) = value.split_first_chunk()?;
-        let (time, rest) = rest.split_first_chunk()?;
-        let (seen, rest) = rest.split_first_chunk()?;
-        let (panes, rest) = rest.split_first_chunk()?;
-        let (late, state) = rest.split_first()?;
-        let facts = Facts {
-            count: u64::from_be_bytes(*count),
-            time: i64::from_be_bytes(*time),
-            seen: i64::from_be_bytes(*seen),
-            panes: u32::from_be_bytes(*panes),
-            is_late: *late != 0,
-        };
-        Some(Saved { state: state.to_vec(), facts })
-    };
-    let saved = split().ok_or_else(|| Unfit::Unread {
-        name: place.participant.to_string(),
-        why: format!("a group has {} bytes where {HEAD} belong in front of its state", value.len()),
-    })?;
-    Ok(((place.key.to_vec(), window), saved))
 }

@@ -6,8 +6,8 @@
 //!
 //! | kind | participant | key | value |
 //! |---|---|---|---|
-//! | 5 | topic | the sink that writes | JSON: where its log stood |
-//! | 6 | topic | the group that reads | JSON: offsets by writer |
+//! | 8 | topic | the sink that writes | JSON: where its log stood |
+//! | 9 | topic | the group that reads | JSON: offsets by writer |
 
 use std::{collections::BTreeSet, path::Path, sync::Arc};
 
@@ -27,8 +27,8 @@ use crate::{
     topic::{Spots, Topics, folder},
 };
 
-pub(super) const WRITER: u8 = 5;
-pub(super) const READER: u8 = 6;
+pub(super) const WRITER: u8 = 8;
+pub(super) const READER: u8 = 9;
 
 /// The name of a part of a pipeline among all that write to a topic or read it.
 pub fn part(pipeline: &str, name: &str) -> String {
