@@ -22,6 +22,7 @@ mod reload;
 mod rules;
 pub mod schema;
 mod shape;
+pub mod topics;
 mod tree;
 mod vars;
 mod yaml;

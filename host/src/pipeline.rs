@@ -25,6 +25,7 @@ mod shelf;
 mod signature;
 pub mod sink_task;
 pub mod source_task;
+pub mod topics;
 mod watch;
 
 pub use board::{Board, Phase, Status};

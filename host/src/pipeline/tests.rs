@@ -14,6 +14,7 @@ mod parts;
 mod reloads;
 mod restarts;
 mod sinks;
+mod topics;
 
 use std::{
     sync::{Arc, Mutex, atomic::Ordering},

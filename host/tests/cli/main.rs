@@ -14,3 +14,4 @@ mod reloads;
 mod secrets;
 mod signals;
 mod state;
+mod topics;
