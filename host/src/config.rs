@@ -23,6 +23,7 @@ mod rules;
 pub mod schema;
 mod shape;
 mod state;
+pub mod topics;
 mod tree;
 mod vars;
 mod yaml;

@@ -22,8 +22,10 @@ pub mod pace;
 pub mod reload;
 pub mod run;
 mod shelf;
+mod signature;
 pub mod sink_task;
 pub mod source_task;
+pub mod topics;
 mod watch;
 
 pub use board::{Board, Phase, Status};

@@ -34,6 +34,7 @@ pub fn control(service: Arc<Service>) -> Router {
         .route("/api/v1/plugins", get(reload::history))
         .route("/api/v1/plugins/reload", post(reload::reload))
         .route("/api/v1/plugins/rollback", post(reload::roll_back))
+        .route("/api/v1/topics", get(kept::topics))
         .route("/api/v1/letters", get(letterboxes))
         .route("/api/v1/letters/{pipeline}", get(letters))
         .with_state(service)

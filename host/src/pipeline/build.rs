@@ -35,6 +35,7 @@ use crate::{
         worker::{Maker, ReadPorts, Spec, Worker},
     },
     time::Tumbling,
+    topic::Topics,
 };
 
 /// A stage's plugin, ready to make instances.
@@ -68,6 +69,8 @@ pub struct Parts {
     pub letters: Access,
     /// What reloads of its plugins need; without it, none is possible.
     pub reloading: Option<Reloading>,
+    /// The topics of the host, where it keeps state.
+    pub topics: Option<Arc<Topics>>,
     /// Where commits are kept beyond the process, and what is there.
     pub durable: Option<(Durable, Option<Restored>)>,
 }

@@ -23,6 +23,7 @@ use crate::{
     config::{
         Loaded,
         graph::{self, Graph, PluginFacts, Stage},
+        mask,
     },
     crash,
     plugin::{Engine, Kind},
@@ -79,7 +80,7 @@ impl Build for Candidates {
                 "it is `{name}`, and the states are those of `{was}`: give them up with `--reset-state`"
             ));
         }
-        let maker = configured(then, &plugin).map_err(|why| format!("it refuses its configuration: {why}"))?;
+        let maker = configured(then, &plugin).map_err(|why| format!("it refuses its configuration: {}", mask(&why)))?;
         // What a commit will name has to be there before it serves.
         if let Some(shelf) = self.shelf() {
             shelf

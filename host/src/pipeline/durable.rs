@@ -10,6 +10,9 @@
 //! | 1, 2, 3 | a source, stage, sink | JSON: where it stood; of a stage also the signature of its state |
 //! | 4 | a group, by stage, slot, key and window | count, time, seen (8 bytes each, big-endian), panes (4), late (1), state |
 //! | 5 | a fact of a source, by source and key | in the source's own words |
+//! | 8, 9 | of a topic: a sink that writes, a group that reads | JSON: where its log stands, how far it has come (`topics`) |
+
+mod group;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -22,16 +25,20 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use super::{
     committed::{Committed, Point, SinkPoint, SourcePoint, StagePoint},
     coordinator::Participant,
-    ledger,
+    ledger, topics,
 };
 use crate::{
-    config::graph::{Graph, Producer, Stage, Windowing},
+    config::graph::{Graph, Producer},
     epoch::Epoch,
+    plugin::Kind,
     source::Kept,
-    stage::table::{Change, Facts, Saved, slot},
+    stage::table::{Change, slot},
     store::{Commit, Place, Places, Store, StoreError},
     time::{BEGIN, END, Window},
 };
+pub(super) use group::{group, value_of};
+
+pub use super::signature::Signature;
 
 pub(super) const PIPELINE: u8 = 0;
 pub(super) const SOURCE: u8 = 1;
@@ -42,9 +49,6 @@ pub(super) const FACT: u8 = 5;
 
 /// How long to wait before a full disk is asked again.
 const FULL: Duration = Duration::from_secs(1);
-
-/// Bytes of a group's value in front of its state.
-const HEAD: usize = 29;
 
 /// All of time, which is the window of groups that have none.
 pub(super) const ALL: Window = Window { start: BEGIN, end: END };
@@ -81,39 +85,6 @@ pub enum Unfit {
         /// What is wrong with it.
         why: String,
     },
-}
-
-/// What a stage's state depends on, beside the records.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Signature {
-    /// Name that the plugin gives itself.
-    pub plugin: String,
-    /// Version of the states that it writes.
-    pub state_version: u32,
-    /// JSON pointer to the key, where the stage sets one.
-    pub key: Option<String>,
-    /// How time is divided.
-    pub window: String,
-}
-
-impl std::fmt::Display for Signature {
-    fn fmt(&self, to: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let key = self.key.as_deref().unwrap_or("that of the records");
-        write!(to, "`{}` with states of version {}, key {key}, window {}", self.plugin, self.state_version, self.window)
-    }
-}
-
-impl Signature {
-    /// That of a stage whose plugin calls itself `plugin`.
-    pub fn of(stage: &Stage, plugin: &str, state_version: u32) -> Self {
-        // What becomes of late records is a rule, not part of what is kept.
-        let window = match stage.window {
-            Windowing::None => "none".to_owned(),
-            Windowing::Tumbling { size, .. } => format!("tumbling {size}"),
-            Windowing::Count(records) => format!("of {records} records"),
-        };
-        Self { plugin: plugin.to_owned(), state_version, key: stage.key.clone(), window }
-    }
 }
 
 #[derive(Serialize, Deserialize)]
@@ -166,6 +137,7 @@ impl Durable {
     /// # Errors
     /// The store's.
     pub async fn reset(&self, names: &[String]) -> Result<(), StoreError> {
+        topics::forget_groups(&self.store, &self.graph, names).await?;
         reset(&self.store, self.name.clone(), names).await
     }
 
@@ -203,6 +175,10 @@ impl Durable {
             let Some(point) = at.and_then(|at| found.stages.get_mut(at)).and_then(Option::as_mut) else {
                 return Err(Unfit::Gone { what: "stage", name: stage });
             };
+            if at.and_then(|at| graph.stages.get(at)).is_some_and(|stage| stage.kind != Kind::Aggregate) {
+                let why = "it has groups, and is no aggregate any more".to_owned();
+                return Err(Unfit::Unread { name: stage, why });
+            }
             point.groups.insert(group, saved);
         }
         for (name, kept) in facts {
@@ -234,10 +210,8 @@ impl Durable {
                 let now = at.and_then(|at| self.signatures.get(at)).ok_or_else(|| gone("stage"))?;
                 let slot = at.and_then(|at| found.stages.get_mut(at)).ok_or_else(|| gone("stage"))?;
                 let Staged { signature, point } = parse(place, value)?;
-                // Of another version are states that another generation wrote, which is noted then.
-                let version =
-                    if point.standing.digest.is_empty() { now.state_version } else { signature.state_version };
-                if signature != (Signature { state_version: version, ..now.clone() }) {
+                let kind = at.and_then(|at| self.graph.stages.get(at)).map_or(Kind::Aggregate, |stage| stage.kind);
+                if !now.may_go_on_with(kind, &signature, &point.standing) {
                     let (before, now) = (Box::new(signature), Box::new(now.clone()));
                     return Err(Unfit::Changed { stage: name.to_owned(), before, now });
                 }
@@ -254,6 +228,8 @@ impl Durable {
                 let slot = at.and_then(|at| found.sinks.get_mut(at)).ok_or_else(|| gone("sink"))?;
                 *slot = Some(parse(place, value)?);
             }
+            // They outlive the parts that wrote them, and are read for all pipelines at once.
+            topics::WRITER | topics::READER => {}
             kind => {
                 let why = format!("it is of kind {kind}, which this version does not know");
                 return Err(Unfit::Unread { name: name.to_owned(), why });
@@ -287,7 +263,7 @@ impl Durable {
                 &mut commit,
                 STAGE,
                 &stage.name,
-                &Staged { signature: signed(signature, point), point: point.without_groups() },
+                &Staged { signature: signature.of_point(point), point: point.without_groups() },
             );
             for ((key, window), saved) in &point.groups {
                 let change = Change { key, window: *window, kept: Some((&saved.state, saved.facts)) };
@@ -320,17 +296,19 @@ impl Durable {
                             None => commit.delete(&place),
                         }
                     }
+                    topics::put_source(&mut commit, source, point);
                 }
                 Point::Sink(at, point) => {
                     let Some(sink) = self.graph.sinks.get(*at) else { continue };
                     put(&mut commit, SINK, &sink.name, point);
+                    topics::put_sink(&mut commit, sink, point);
                 }
                 Point::Stage(at, handed) => {
                     let (Some(stage), Some(signature)) = (self.graph.stages.get(*at), self.signatures.get(*at)) else {
                         continue;
                     };
                     let point = StagePoint::of(handed);
-                    put(&mut commit, STAGE, &stage.name, &Staged { signature: signed(signature, &point), point });
+                    put(&mut commit, STAGE, &stage.name, &Staged { signature: signature.of_point(&point), point });
                 }
             }
         }
@@ -435,13 +413,6 @@ pub async fn reset(store: &Store, pipeline: Arc<str>, names: &[String]) -> Resul
     Ok(())
 }
 
-/// The signature of the states of `point`, which may be of another generation's version.
-fn signed(signature: &Signature, point: &StagePoint) -> Signature {
-    let standing = &point.standing;
-    let state_version = if standing.digest.is_empty() { signature.state_version } else { standing.state_version };
-    Signature { state_version, ..signature.clone() }
-}
-
 pub(super) fn now() -> i64 {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
@@ -467,40 +438,4 @@ pub(super) fn put_group(commit: &mut Commit, stage: &str, change: Change<'_>) {
         Some((state, facts)) => commit.put(&place, &value_of(state, facts)),
         None => commit.delete(&place),
     }
-}
-
-/// The value of a group.
-pub(super) fn value_of(state: &[u8], facts: Facts) -> Vec<u8> {
-    let mut value = Vec::with_capacity(HEAD + state.len());
-    value.extend_from_slice(&facts.count.to_be_bytes());
-    value.extend_from_slice(&facts.time.to_be_bytes());
-    value.extend_from_slice(&facts.seen.to_be_bytes());
-    value.extend_from_slice(&facts.panes.to_be_bytes());
-    value.push(u8::from(facts.is_late));
-    value.extend_from_slice(state);
-    value
-}
-
-pub(super) fn group(place: &Place<'_>, value: &[u8]) -> Result<((Vec<u8>, Window), Saved), Unfit> {
-    let window = place.window.map_or(ALL, |(start, end)| Window { start, end });
-    let split = || {
-        let (count, rest) = value.split_first_chunk()?;
-        let (time, rest) = rest.split_first_chunk()?;
-        let (seen, rest) = rest.split_first_chunk()?;
-        let (panes, rest) = rest.split_first_chunk()?;
-        let (late, state) = rest.split_first()?;
-        let facts = Facts {
-            count: u64::from_be_bytes(*count),
-            time: i64::from_be_bytes(*time),
-            seen: i64::from_be_bytes(*seen),
-            panes: u32::from_be_bytes(*panes),
-            is_late: *late != 0,
-        };
-        Some(Saved { state: state.to_vec(), facts })
-    };
-    let saved = split().ok_or_else(|| Unfit::Unread {
-        name: place.participant.to_string(),
-        why: format!("a group has {} bytes where {HEAD} belong in front of its state", value.len()),
-    })?;
-    Ok(((place.key.to_vec(), window), saved))
 }

@@ -27,7 +27,7 @@ use super::{
     reload::{self, Reloads},
     sink_task::{SinkFailure, SinkTask},
     source_task::{OpenWindows, Order, SourceTask, Terms, Word},
-    watch,
+    topics, watch,
 };
 use crate::{
     config::graph::{Graph, Input as Kind, Port, Producer},
@@ -86,7 +86,8 @@ pub struct Running {
 
 /// Starts a pipeline on the current runtime, which needs a blocking thread for each worker and conductor.
 pub fn start(parts: Parts) -> Running {
-    let board = Arc::new(Board::new(parts.graph.clone(), parts.letters.clone()));
+    topics::rest(&parts);
+    let board = Arc::new(Board::new(parts.graph.clone(), parts.letters.clone(), parts.topics.as_deref()));
     let (commands, receiver) = mpsc::channel(16);
     if let Some(reloading) = &parts.reloading {
         tokio::spawn(watch::watch(reloading.changed.clone(), reloading.files.clone(), commands.downgrade()));
@@ -118,7 +119,7 @@ pub(super) enum RunEnd {
 
 impl Supervisor {
     async fn supervise(mut self, parts: Parts) -> Ended {
-        let Parts { graph, sources, plugins, sinks, durable, reloading, letters: _ } = parts;
+        let Parts { graph, sources, plugins, sinks, durable, reloading, letters: _, topics: _ } = parts;
         let mut reloads = Reloads::new(self.board.clone(), plugins, reloading);
         let mut committed = Committed::empty(&graph);
         let (durable, restored) = durable.map_or((None, None), |(durable, restored)| (Some(durable), restored));

@@ -15,6 +15,7 @@ mod reloads;
 mod restarts;
 mod sinks;
 mod state;
+mod topics;
 
 use std::{
     sync::{Arc, Mutex, atomic::Ordering},

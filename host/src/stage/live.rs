@@ -1,8 +1,8 @@
 //! The instance of a worker, and how calls come to an end although some of them fault.
 //!
 //! Owns the instance and drives the search for culprits; it must not know what a call is for. Invariant: an instance
-//! that committed a fault is dropped before anything else happens, and a worker never holds two of them, so that memory
-//! stays within the sum of the limits.
+//! that committed a fault is dropped before anything else happens, and a worker never holds two of them, but for the moment
+//! of an exchange, so that memory stays within the sum of the limits.
 
 use std::{
     ops::Range,

@@ -15,3 +15,4 @@ mod reloads;
 mod secrets;
 mod signals;
 mod state;
+mod topics;

@@ -69,17 +69,25 @@ pub(super) async fn open(
         None => None,
     };
     let store = state::open(host.state_folder(), reset)?;
-    let mut parts = Vec::new();
-    for Checked { file, mut prepared, .. } in checked {
-        let name = prepared.graph.name.clone();
-        let durable = match &store {
-            Some(store) => Some(state::restore(store, &prepared, reset).await?),
+    let mut restored = Vec::new();
+    for Checked { prepared, .. } in &checked {
+        restored.push(match &store {
+            Some(store) => Some(state::restore(store, prepared, host.state_folder(), reset).await?),
             None => None,
-        };
+        });
+    }
+    // What is to be forgotten has been by now, in all pipelines.
+    let topics = match (&store, host.state_folder()) {
+        (Some(store), Some(folder)) => Some(Arc::new(state::topics(store, folder)?)),
+        _ => None,
+    };
+    let mut parts = Vec::new();
+    for (Checked { file, mut prepared, .. }, durable) in checked.into_iter().zip(restored) {
+        let name = prepared.graph.name.clone();
         if let Some((_, Some(restored))) = &durable {
             state::go_on(&mut prepared, restored)?;
         }
-        let opened = prepared.into_parts().await.map_err(|error| {
+        let opened = prepared.into_parts(topics.clone()).await.map_err(|error| {
             environment(unopened(format!("open `{name}` of {}: {error:#}", file.display()), &error))
         })?;
         parts.push(Parts { durable, ..opened });
@@ -95,6 +103,7 @@ pub(super) async fn open(
     let service = Arc::new(Service {
         pipelines: hosted.collect(),
         store,
+        topics,
         drains: drain_sender,
         drain_deadline,
         all_ended: is_ended,

@@ -504,6 +504,7 @@ impl Plan {
             graph: Arc::new(graph),
             letters: Access::default(),
             reloading: None,
+            topics: None,
             durable: None,
         }
     }
