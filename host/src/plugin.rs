@@ -253,6 +253,8 @@ pub struct Usage {
     pub nanos: u64,
     /// Highest size of the linear memory, in bytes.
     pub memory: u64,
+    /// Memory that the instance is allowed, in bytes.
+    pub memory_budget: u64,
 }
 
 /// How much a log line matters.

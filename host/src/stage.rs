@@ -20,6 +20,7 @@ pub mod meter;
 pub mod outcome;
 pub mod outlet;
 pub mod prepare;
+pub mod spread;
 pub mod table;
 pub mod tally;
 pub mod turns;

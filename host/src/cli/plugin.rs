@@ -5,6 +5,7 @@
 mod bench;
 mod call;
 mod inspect;
+mod propose;
 mod records;
 mod reload;
 mod verify;
@@ -166,7 +167,7 @@ fn json(text: &str) -> Result<Value, String> {
 }
 
 /// Loads the plugin that is called `name`, a path relative to the working folder, or `std/NAME`.
-fn load(name: &str) -> Result<Plugin, Box<Answer>> {
+pub(super) fn load(name: &str) -> Result<Plugin, Box<Answer>> {
     let engine = settings::engine_if_cached(Path::new(&Host::default().plugins.cache))?;
     open::load(Path::new(""), name, &engine).map_err(|wrong| {
         let (code, message, cure) = *wrong;

@@ -253,6 +253,14 @@ pub(super) fn configured(stage: &Stage, plugin: &Plugin) -> Result<Configured, S
     }
 }
 
+/// What makes instances of `plugin` as `stage` configures and limits them, whichever plugin the stage itself has.
+///
+/// # Errors
+/// Why the plugin does not take the stage's configuration.
+pub fn maker(stage: &Stage, plugin: &Plugin) -> Result<Arc<dyn Maker>, String> {
+    Ok(Arc::new(configured(stage, plugin)?))
+}
+
 fn refused(loaded: &Loaded, stage: &Stage, message: String) -> Diagnostic {
     let written = loaded.pipeline.stages.iter().find(|(name, _)| name.value == stage.name);
     let span = written.and_then(|(_, stage)| stage.plugin()).map(|plugin| plugin.span.clone());

@@ -7,6 +7,7 @@ mod assign;
 mod ending;
 mod migrate;
 mod room;
+mod putback;
 
 use std::collections::BTreeMap;
 
@@ -15,6 +16,7 @@ pub use ending::{Full, INCOMPLETE, RefusedGroups};
 pub use migrate::Migrated;
 pub use room::Room;
 use room::STATE_FULL;
+pub use putback::Putback;
 
 use super::{
     assemble::assemble,

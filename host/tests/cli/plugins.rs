@@ -75,7 +75,7 @@ fn bench_shows_time_and_fuel_for_each_size() {
     let folder = Folder::new();
     let base = ["plugin", "bench", "std/where", "--config", "{\"where\":\"status >= 500\"}", "--for", "1ms"];
     let said = folder.run(&[&base[..], &["--batch", "1,8", "--json"]].concat()).exits(0);
-    let rows = said.json()["result"].clone();
+    let rows = said.json()["result"]["sizes"].clone();
     assert_eq!((&rows[0]["batch"], &rows[1]["batch"]), (&1.into(), &8.into()));
     assert!(
         rows.as_array()
@@ -87,6 +87,27 @@ fn bench_shows_time_and_fuel_for_each_size() {
     let args =
         ["plugin", "bench", "std/summary", "--config", "{\"field\":\"/ms\"}", "--input", "records", "--for", "1ms"];
     assert!(folder.run(&args).exits(0).out.contains("fuel/record"));
+}
+
+#[test]
+fn the_limits_that_bench_proposes_can_be_written_down_and_are_enough() {
+    let folder = Folder::new();
+    let config = "{\"field\":\"/ms\"}";
+    let said = folder.run(&["plugin", "bench", "std/summary", "--config", config, "--for", "1ms"]).exits(0);
+    let (_, limits) = said.out.split_once("limits:\n").unwrap();
+    let limits: Vec<&str> = limits.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    let pipeline = format!(
+        "version: 1\nname: limited\nsources:\n  in: {{ file: {{ path: records }}, decode: json }}\nstages:\n  s:\n    from: in\n    \
+         aggregate: std/summary\n    key: /c\n    config: {config}\n    limits: {{ {} }}\nsinks:\n  out: {{ from: s, discard: {{}} }}\n",
+        limits.join(", ")
+    );
+    folder.write("p.yaml", pipeline).write("records", RECORDS.repeat(1000));
+    let said = folder.run(&["run", "p.yaml"]).exits(0).complains("ledger balanced");
+    assert!(
+        !said.err.contains("fault") && said.err.contains("fuel p50 ") && said.err.contains(" memory"),
+        "{}",
+        said.err
+    );
 }
 
 #[test]
