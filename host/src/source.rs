@@ -19,6 +19,15 @@ pub mod stream;
 #[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Position(pub serde_json::Value);
 
+/// A fact that a source keeps with its commits, in a place of its own: one that changes costs nothing for the others.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Kept {
+    /// What tells it from the source's other facts.
+    pub key: Vec<u8>,
+    /// What it says; `None` forgets it.
+    pub value: Option<Vec<u8>>,
+}
+
 /// What one read brought: records, and what could not become a record.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Chunk {
@@ -71,6 +80,20 @@ pub trait Source: Send {
     /// # Errors
     /// When an acknowledgement cannot be given for good.
     fn commit<'a>(&'a mut self, position: &'a Position) -> BoxFuture<'a, anyhow::Result<()>>;
+
+    /// Facts that have changed since the last commit that the source was told of; they commit together with the position
+    /// that is reported now.
+    fn changes(&mut self) -> Vec<Kept> {
+        Vec::new()
+    }
+
+    /// Gives back all facts that earlier processes have committed.
+    ///
+    /// # Errors
+    /// When they say nothing that the source understands.
+    fn recall(&mut self, _facts: Vec<Kept>) -> anyhow::Result<()> {
+        Ok(())
+    }
 
     /// Whether somebody waits for what was read to be committed, so that an epoch should begin soon.
     fn is_awaited(&self) -> bool {

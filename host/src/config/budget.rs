@@ -38,6 +38,7 @@ pub fn summands(graph: &Graph) -> Vec<Summand> {
         add(format!("buffers of the source `{}`", source.name), in_hand);
         if let Input::Http(config) = &source.input {
             add(format!("bodies in hand of the source `{}`", source.name), config.bodies.0);
+            add(format!("keys that the source `{}` remembers", source.name), config.keys.0);
         }
     }
     if graph.sources.iter().any(|source| !matches!(source.input, Input::File(_) | Input::Generate(_))) {

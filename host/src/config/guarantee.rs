@@ -132,7 +132,12 @@ fn of_source(input: &Input) -> (Risk, Option<&'static str>) {
     let resent = Risk { doubles: true, ..Risk::default() };
     match input {
         Input::File(_) | Input::Generate(_) => (Risk::default(), None),
-        Input::Http(_) => (resent, Some("who had no answer before a fall sends again what may have been committed")),
+        Input::Http(_) => (
+            resent,
+            Some(
+                "who had no answer before a fall sends again what may have been committed, and counts twice without an `Idempotency-Key`",
+            ),
+        ),
         Input::Stdin(_) => (forgets, Some("what was read and not committed is gone after a fall")),
         Input::HostMetrics(_) => (forgets, Some("what was measured and not committed is gone after a fall")),
     }

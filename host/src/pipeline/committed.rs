@@ -3,6 +3,8 @@
 //! Owns the commit's content and how an epoch is added to it. What is in it is everything that a restart needs, so that
 //! nothing else may be asked; `durable` writes the same to the store.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -10,7 +12,7 @@ use super::{coordinator::Participant, durable::Restored, source_task::SourceTask
 use crate::{
     config::graph::{Consumer, Graph, Producer},
     epoch::Epoch,
-    source::Position,
+    source::{Kept, Position},
     stage::{conductor::Handed, tally::Tally, worker::SavedGroups},
     time::{BEGIN, ClockState},
 };
@@ -20,6 +22,9 @@ use crate::{
 pub struct SourcePoint {
     /// Its position.
     pub position: Position,
+    /// Facts that have changed, or all of them where they were read; they have places of their own in the store.
+    #[serde(skip)]
+    pub kept: Arc<Vec<Kept>>,
     /// Its clock.
     pub clock: ClockState,
     /// What became of what it read.
@@ -145,7 +150,7 @@ impl Committed {
         for ((task, point), restored) in sources.iter_mut().zip(&mut self.sources).zip(from.sources) {
             let restored = restored.unwrap_or_else(|| point.clone());
             task.resume(&restored, from.epoch).await?;
-            *point = restored;
+            *point = SourcePoint { kept: Arc::default(), ..restored };
         }
         for (point, restored) in self.stages.iter_mut().zip(from.stages) {
             *point = restored.unwrap_or_else(|| point.clone());
@@ -187,7 +192,8 @@ impl Committed {
             match point {
                 Point::Source(at, point) => {
                     if let Some(source) = self.sources.get_mut(at) {
-                        *source = point;
+                        // A source that lives on has its facts in hand.
+                        *source = SourcePoint { kept: Arc::default(), ..point };
                     }
                 }
                 Point::Sink(at, point) => {

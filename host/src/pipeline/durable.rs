@@ -9,9 +9,10 @@
 //! | 0 | the pipeline | JSON: the edges that counts are kept for, and whether all sources have ended |
 //! | 1, 2, 3 | a source, stage, sink | JSON: where it stood; of a stage also the signature of its state |
 //! | 4 | a group, by stage, slot, key and window | count, time, seen (8 bytes each, big-endian), panes (4), late (1), state |
+//! | 5 | a fact of a source, by source and key | in the source's own words |
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -26,6 +27,7 @@ use super::{
 use crate::{
     config::graph::{Graph, Producer, Stage, Windowing},
     epoch::Epoch,
+    source::Kept,
     stage::table::{Change, Facts, Saved, slot},
     store::{Commit, Place, Places, Store, StoreError},
     time::{BEGIN, END, Window},
@@ -36,6 +38,7 @@ pub(super) const SOURCE: u8 = 1;
 pub(super) const STAGE: u8 = 2;
 pub(super) const SINK: u8 = 3;
 pub(super) const GROUP: u8 = 4;
+pub(super) const FACT: u8 = 5;
 
 /// How long to wait before a full disk is asked again.
 const FULL: Duration = Duration::from_secs(1);
@@ -174,11 +177,17 @@ impl Durable {
         let graph = &self.graph;
         let mut found = Restored::nothing(graph);
         let (mut whole, mut unfit, mut groups) = (None, None, Vec::new());
+        let mut facts: BTreeMap<String, Vec<Kept>> = BTreeMap::new();
         let restored = self.store.restore(&self.name, |place, value| {
             let read = match place.kind {
                 PIPELINE => parse(&place, value).map(|value: Whole| whole = Some(value)),
                 GROUP => group(&place, value)
                     .map(|(group, saved)| groups.push((place.participant.to_string(), group, saved))),
+                FACT => {
+                    let fact = Kept { key: place.key.to_vec(), value: Some(value.to_vec()) };
+                    facts.entry(place.participant.to_string()).or_default().push(fact);
+                    Ok(())
+                }
                 _ => self.part(&place, value, &mut found),
             };
             if let Err(error) = read {
@@ -195,6 +204,13 @@ impl Durable {
                 return Err(Unfit::Gone { what: "stage", name: stage });
             };
             point.groups.insert(group, saved);
+        }
+        for (name, kept) in facts {
+            let at = self.graph.sources.iter().position(|source| source.name == name);
+            let Some(point) = at.and_then(|at| found.sources.get_mut(at)).and_then(Option::as_mut) else {
+                return Err(Unfit::Gone { what: "source", name });
+            };
+            point.kept = Arc::new(kept);
         }
         found.epoch = Epoch(epoch);
         match whole {
@@ -294,6 +310,13 @@ impl Durable {
                 Point::Source(at, point) => {
                     let Some(source) = self.graph.sources.get(*at) else { continue };
                     put(&mut commit, SOURCE, &source.name, point);
+                    for Kept { key, value } in point.kept.iter() {
+                        let place = Place::group(FACT, &source.name, 0, key, None);
+                        match value {
+                            Some(value) => commit.put(&place, value),
+                            None => commit.delete(&place),
+                        }
+                    }
                 }
                 Point::Sink(at, point) => {
                     let Some(sink) = self.graph.sinks.get(*at) else { continue };
@@ -398,7 +421,7 @@ pub async fn reset(store: &Store, pipeline: Arc<str>, names: &[String]) -> Resul
     }
     let mut commit = Commit::of_facts(pipeline, now());
     for name in names {
-        [SOURCE, STAGE, SINK, GROUP].into_iter().for_each(|kind| commit.delete_all(Places::Of(kind, name)));
+        [SOURCE, STAGE, SINK, GROUP, FACT].into_iter().for_each(|kind| commit.delete_all(Places::Of(kind, name)));
     }
     if !commit.is_empty() {
         // Counts of some that begin anew and some that do not can never balance: all begin anew.

@@ -31,6 +31,7 @@ use crate::{
     crash,
     epoch::Epoch,
     stage::{
+        control::Control,
         failure::{self, Failure},
         lane::Gone,
     },
@@ -61,12 +62,14 @@ impl Drain {
 }
 
 /// What a pipeline can be told.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub enum Command {
     /// Take nothing new, finish what is under way, commit, end.
     Drain(Drain),
     /// Begin an epoch soon.
     Epoch,
+    /// For the stage at this position.
+    Stage(usize, Control),
 }
 
 /// How a pipeline ended.
@@ -352,6 +355,7 @@ impl Supervisor {
                 },
                 Some(command) = self.commands.recv() => match command {
                     Command::Epoch => self.step(&mut run, Input::Wanted, committed).await,
+                    Command::Stage(at, control) => run.tell(at, control).await,
                     Command::Drain(Drain { deadline, windows }) => {
                         if self.drain.is_none() {
                             let windows = if self.durable.is_some() { windows } else { OpenWindows::Close };

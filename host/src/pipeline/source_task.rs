@@ -157,15 +157,17 @@ impl SourceTask {
 
     /// Where the source stands, as a commit holds it.
     pub fn point(&self, sent: Vec<u64>) -> SourcePoint {
-        SourcePoint { position: self.source.position(), clock: self.clock.state(), tally: self.tally, sent }
+        let (position, kept) = (self.source.position(), Arc::default());
+        SourcePoint { position, kept, clock: self.clock.state(), tally: self.tally, sent }
     }
 
     /// Goes on where another process has committed: a source that cannot seek begins anew, with its counts and its clock.
     ///
     /// # Errors
-    /// When what stood at the committed position has gone.
+    /// When what stood at the committed position has gone, or the source's facts say nothing to it.
     pub async fn resume(&mut self, from: &SourcePoint, committed: Epoch) -> anyhow::Result<()> {
         self.source.seek(&from.position).await?;
+        self.source.recall(from.kept.to_vec())?;
         self.clock.restore(from.clock);
         self.tally = from.tally;
         self.meter.reset(&from.tally);
@@ -283,7 +285,8 @@ impl SourceTask {
                 if !bug::is_seeded("position-ahead-of-the-barrier") {
                     self.flush();
                 }
-                let point = Box::new(self.point(outlet.sent()));
+                let kept = Arc::new(self.source.changes());
+                let point = Box::new(SourcePoint { kept, ..self.point(outlet.sent()) });
                 self.outbox.push_back(Out::Barrier(epoch, point));
                 self.epoch = epoch.next();
             }

@@ -1,6 +1,7 @@
 //! Whole pipelines in one process, real lanes, threads and barriers, with plugins in native Rust.
 
 mod bounds;
+mod breakers;
 mod clocks;
 mod collect;
 mod drains;

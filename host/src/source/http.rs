@@ -7,7 +7,7 @@
 use std::collections::VecDeque;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
@@ -22,16 +22,18 @@ use tokio_util::task::AbortOnDropHandle;
 use self::answer::{Answer, Outcome};
 use self::body::Body;
 use self::rate::Pace;
-use self::serve::{Door, Offer, Posted, Shape};
-use super::{Chunk, Position, Read, Source};
+use self::remembered::Remembered;
+use self::serve::{Door, Offer, Posted, Shape, now};
+use super::{Chunk, Kept, Position, Read, Source};
 use crate::batch::Limit;
 use crate::codec::{Decoder, Format, Origin, Stamp};
-use crate::unit::{Rate, Size};
+use crate::unit::{Rate, Size, Span};
 
 mod answer;
 mod body;
 mod connection;
 mod rate;
+mod remembered;
 mod serve;
 
 /// What `http:` of a source takes.
@@ -46,6 +48,12 @@ pub struct Config {
     /// Budget for all bodies in hand, part of the host's memory sum.
     #[serde(default = "bodies")]
     pub bodies: Size,
+    /// How long a request with an `Idempotency-Key` is remembered after its commit: the same one again gets the same answer.
+    #[serde(default = "remember")]
+    pub remember: Span,
+    /// Budget for the keys that are remembered, part of the host's memory sum; at it, requests with a new key are turned away.
+    #[serde(default = "keys")]
+    pub keys: Size,
 }
 
 fn root() -> String {
@@ -54,6 +62,14 @@ fn root() -> String {
 
 fn bodies() -> Size {
     Size(64 << 20)
+}
+
+fn remember() -> Span {
+    Span(Duration::from_mins(10))
+}
+
+fn keys() -> Size {
+    Size(32 << 20)
 }
 
 /// What a client may cost before it is turned away.
@@ -124,6 +140,9 @@ pub struct Decode<'a> {
 
 /// A request that was taken, decoded record by record as the pipeline asks.
 struct Current {
+    key: Option<Arc<str>>,
+    /// Records at its beginning that an earlier process has taken.
+    skip: u64,
     shape: Shape,
     body: Body,
     /// Bytes of the body that have become records.
@@ -136,6 +155,7 @@ struct Current {
 struct Pending {
     /// The position after its last record.
     through: u64,
+    key: Option<Arc<str>>,
     outcome: Outcome,
     /// The connection holds the other end; closed when the client or its patience has gone.
     answer: oneshot::Sender<Answer>,
@@ -149,6 +169,8 @@ pub struct Http {
     decoders: [Decoder; 3],
     limits: Limits,
     pace: Option<Pace>,
+    /// Requests that came with a key, which the connections ask too.
+    remembered: Arc<Mutex<Remembered>>,
     /// Requests that are whole; the connections hold the other ends.
     offers: mpsc::Receiver<Arc<Offer>>,
     current: Option<Current>,
@@ -183,7 +205,9 @@ pub async fn open(
     let (offer, offers) = mpsc::channel(limits.connections.max(1));
     let draining = Arc::new(AtomicBool::new(false));
     let closing = CancellationToken::new();
+    let remembered = Arc::new(Mutex::new(Remembered::new(config.remember.0, config.keys.bytes())));
     let door = Door {
+        remembered: remembered.clone(),
         path: config.path.clone(),
         limits: limits.clone(),
         bodies: Arc::new(Semaphore::new(config.bodies.bytes().min(Semaphore::MAX_PERMITS))),
@@ -202,6 +226,7 @@ pub async fn open(
         ],
         limits,
         pace: rate.map(|rate| Pace::new(rate, Instant::now())),
+        remembered,
         offers,
         current: None,
         pending: VecDeque::new(),
@@ -230,7 +255,7 @@ impl Source for Http {
                         self.ended = true;
                         return Ok(Read::End);
                     };
-                    self.current = begin(&offer, self.pace.as_ref());
+                    self.current = begin(&offer, self.pace.as_ref(), &self.remembered);
                 }
                 let chunk = self.gather(most)?;
                 if chunk.answered > 0 || !chunk.batch.is_empty() {
@@ -252,7 +277,11 @@ impl Source for Http {
     fn commit<'a>(&'a mut self, position: &'a Position) -> BoxFuture<'a, anyhow::Result<()>> {
         async move {
             let through = position.0.as_u64().with_context(|| format!("commit {}: no number", position.0))?;
+            locked(&self.remembered).committed();
             while let Some(pending) = self.pending.pop_front_if(|pending| pending.through <= through) {
+                if let Some(key) = &pending.key {
+                    locked(&self.remembered).settled(key, now());
+                }
                 // A client that has gone, or waits no longer, has nobody to tell.
                 let _ = pending.answer.send(Answer::Decided(pending.outcome));
             }
@@ -264,6 +293,14 @@ impl Source for Http {
             Ok(())
         }
         .boxed()
+    }
+
+    fn changes(&mut self) -> Vec<Kept> {
+        locked(&self.remembered).changes(now())
+    }
+
+    fn recall(&mut self, facts: Vec<Kept>) -> anyhow::Result<()> {
+        locked(&self.remembered).recall(facts)
     }
 
     fn stop(&mut self) {
@@ -293,7 +330,7 @@ impl Http {
         while batch.len() + answered < most.records && !batch.is_full(most) {
             let Some(current) = &mut self.current else {
                 let Ok(offer) = self.offers.try_recv() else { break };
-                self.current = begin(&offer, self.pace.as_ref());
+                self.current = begin(&offer, self.pace.as_ref(), &self.remembered);
                 continue;
             };
             let decoder = match current.shape {
@@ -303,6 +340,14 @@ impl Http {
             };
             let rest = current.body.bytes().get(current.used..).unwrap_or_default();
             let origin = Origin { name: &self.name, offset: current.used as u64 };
+            if current.skip > 0 && !rest.is_empty() {
+                let records = usize::try_from(current.skip).unwrap_or(usize::MAX).min(most.records);
+                let (mut taken, mut refused) = (decoder.builder(), Vec::new());
+                let left = Limit { records, bytes: usize::MAX };
+                current.used += decoder.end(rest, origin, &mut taken, &mut refused, left);
+                current.skip = current.skip.saturating_sub((taken.len() + refused.len()) as u64);
+                continue;
+            }
             let before = batch.len();
             let left = Limit { records: most.records - answered, bytes: most.bytes };
             let used = decoder.end(rest, origin, &mut batch, &mut undecoded, left);
@@ -322,10 +367,14 @@ impl Http {
             if let Some(pace) = &mut self.pace {
                 pace.charge(Instant::now(), taken);
             }
-            if current.used >= current.body.bytes().len()
-                && let Some(current) = self.current.take()
+            let is_whole = current.used >= current.body.bytes().len();
+            if let Some(key) = &current.key
+                && (!is_whole || current.outcome.accepted > 0)
             {
-                self.pending.extend(settle(current, self.handed));
+                locked(&self.remembered).handed(key, &current.outcome, is_whole);
+            }
+            if is_whole && let Some(current) = self.current.take() {
+                self.pending.extend(settle(current, self.handed, &self.remembered));
             }
         }
         self.refused += answered as u64;
@@ -334,24 +383,37 @@ impl Http {
 }
 
 /// Takes a request, unless it was withdrawn or the rate forbids.
-fn begin(offer: &Offer, pace: Option<&Pace>) -> Option<Current> {
-    let Posted { shape, body, answer } = offer.lock().unwrap_or_else(PoisonError::into_inner).take()?;
+fn begin(offer: &Offer, pace: Option<&Pace>, remembered: &Mutex<Remembered>) -> Option<Current> {
+    let Posted { key, before, shape, body, answer } = offer.lock().unwrap_or_else(PoisonError::into_inner).take()?;
     if let Some(Err(wait)) = pace.map(|pace| pace.admit(Instant::now())) {
+        if let Some(key) = &key {
+            locked(remembered).withdrawn(key, &Answer::OverRate(wait));
+        }
         // A client that has gone has nobody to tell.
         let _ = answer.send(Answer::OverRate(wait));
         return None;
     }
-    Some(Current { shape, body, used: 0, outcome: Outcome::default(), answer })
+    Some(Current { key, skip: before.records(), shape, body, used: 0, outcome: before, answer })
 }
 
 /// Ends a request whose last record stands before `through`: it is answered when that has committed, or at once where
 /// there is nothing to commit.
-fn settle(Current { outcome, answer, .. }: Current, through: u64) -> Option<Pending> {
+fn settle(current: Current, through: u64, remembered: &Mutex<Remembered>) -> Option<Pending> {
+    let Current { key, outcome, answer, .. } = current;
     if outcome.accepted > 0 {
-        return Some(Pending { through, outcome, answer });
+        return Some(Pending { through, key, outcome, answer });
     }
-    let _ = answer.send(Answer::Decided(outcome));
+    let decided = Answer::Decided(outcome);
+    if let Some(key) = &key {
+        locked(remembered).unusable(key, &decided);
+    }
+    let _ = answer.send(decided);
     None
+}
+
+/// A thread that panicked with the lock held has left nothing half-done that anybody would go on from.
+fn locked(remembered: &Mutex<Remembered>) -> MutexGuard<'_, Remembered> {
+    remembered.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

@@ -6,7 +6,10 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     io::{Read as _, Write as _},
     net::{SocketAddr, TcpStream},
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -121,14 +124,14 @@ fn posted(folder: &Folder) -> (Started, SocketAddr) {
     (host, address)
 }
 
-/// Whether a record was answered with 200.
-fn post(address: SocketAddr, record: &str) -> std::io::Result<bool> {
+/// Whether a record was answered with 200, posted with these further headers.
+fn post(address: SocketAddr, headers: &str, record: &str) -> std::io::Result<bool> {
     let mut stream = TcpStream::connect(address)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     let length = record.len();
     write!(
         stream,
-        "POST / HTTP/1.1\r\nhost: t\r\nconnection: close\r\ncontent-type: application/x-ndjson\r\ncontent-length: {length}\r\n\r\n{record}"
+        "POST / HTTP/1.1\r\nhost: t\r\nconnection: close\r\ncontent-type: application/x-ndjson\r\ncontent-length: {length}\r\n{headers}\r\n{record}"
     )?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;
@@ -153,7 +156,7 @@ fn a_record_that_was_answered_200_outlives_the_host() {
             let mut answered = Vec::new();
             loop {
                 let number = next.fetch_add(1, Ordering::Relaxed);
-                match post(address, &format!("{{\"n\":{number}}}\n")) {
+                match post(address, "", &format!("{{\"n\":{number}}}\n")) {
                     Ok(true) => answered.push(number),
                     Ok(false) => {}
                     Err(_) => return answered,
@@ -180,6 +183,55 @@ fn a_record_that_was_answered_200_outlives_the_host() {
     let found: Vec<&str> = written.lines().filter(|line| answered.contains(*line)).collect();
     let expected: Vec<&str> = answered.iter().map(String::as_str).collect();
     told(seed, kills, expected.len() as u64, worst, &found, &expected);
+}
+
+/// T1, of a client that repeats what was not answered, under the key that it came with: whatever it posted is there once.
+#[test]
+fn a_request_that_is_repeated_under_its_key_counts_once() {
+    let (folder, seed) = (Folder::new(), seed());
+    let pipeline = "version: 1\nname: keyed\nepoch: 100ms\n\
+                    sources:\n  in: { http: { listen: \"127.0.0.1:0\" }, decode: json }\n\
+                    sinks:\n  out: { from: in, file: { path: out.ndjson }, encode: json }\n";
+    folder.write("p.yaml", pipeline);
+    let (kills, next, repeated) = (kills() * 2 / 5, AtomicU64::new(0), AtomicU64::new(0));
+    let (unanswered, mut worst) = (Mutex::new(Vec::new()), Duration::ZERO);
+    for kill in 0..=kills {
+        let started = Instant::now();
+        let (mut host, address) = posted(&folder);
+        worst = worst.max(started.elapsed());
+        let client = || {
+            loop {
+                let left: Option<u64> = unanswered.lock().unwrap().pop();
+                if left.is_none() && kill == kills {
+                    return;
+                }
+                repeated.fetch_add(u64::from(left.is_some()), Ordering::Relaxed);
+                let number = left.unwrap_or_else(|| next.fetch_add(1, Ordering::Relaxed));
+                let answer =
+                    post(address, &format!("idempotency-key: n{number}\r\n"), &format!("{{\"n\":{number}}}\n"));
+                if !matches!(answer, Ok(true)) {
+                    unanswered.lock().unwrap().push(number);
+                }
+                if answer.is_err() {
+                    return;
+                }
+            }
+        };
+        std::thread::scope(|scope| {
+            let clients: Vec<_> = (0..CLIENTS).map(|_| scope.spawn(client)).collect();
+            if kill < kills {
+                host.kill_after(moment(seed, kill));
+                return;
+            }
+            clients.into_iter().for_each(|client| client.join().unwrap());
+            host.signal(Signal::TERM);
+            assert_eq!(host.status().code(), Some(0), "seed {seed}");
+        });
+    }
+    let posted: Vec<String> = (0..next.into_inner()).map(|n| format!("{{\"n\":{n}}}")).collect();
+    assert!(repeated.into_inner() > 0, "nothing was repeated: seed {seed} has tested nothing");
+    let (written, expected) = (folder.read("out.ndjson"), posted.iter().map(String::as_str).collect::<Vec<_>>());
+    told(seed, kills, posted.len() as u64, worst, &written.lines().collect::<Vec<_>>(), &expected);
 }
 
 /// Row 7: the second host is told who has the state, also while the first is stopped, which then goes on.

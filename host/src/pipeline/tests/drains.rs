@@ -76,9 +76,9 @@ async fn drained(seed: u64) -> (Trouble, Ending) {
     let (accepted, acknowledged) = (plan.source().accepted.clone(), plan.source().acknowledged.clone());
     let (parts, collected) = plan.parts();
     let running = start(parts);
-    // What hangs may be let go in the end; a deadline alone would leave it to the machine's load whether any case is.
-    let is_let_go = trouble == Trouble::Hangs && random.random_bool(0.3);
-    let is_bound_to_end = is_let_go || matches!(trouble, Trouble::None | Trouble::FailsForAWhile);
+    // One that hangs may come back, in time or not.
+    let comes_back = trouble == Trouble::Hangs && random.random();
+    let is_bound_to_end = comes_back || matches!(trouble, Trouble::None | Trouble::FailsForAWhile);
     let deadline = if is_bound_to_end { PATIENCE } else { Duration::from_millis(random.random_range(1..200)) };
     let steps = random.random_range(0..30);
     let signal = random.random_range(0..=steps);
@@ -96,8 +96,8 @@ async fn drained(seed: u64) -> (Trouble, Ending) {
             tokio::task::yield_now().await;
         }
     }
-    if is_let_go {
-        gate.iter().for_each(|gate| gate.add_permits(1 << 20));
+    if comes_back {
+        gate.iter().for_each(|gate| gate.add_permits(tokio::sync::Semaphore::MAX_PERMITS / 2));
     }
     let ended = end(running).await;
 

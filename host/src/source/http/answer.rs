@@ -9,28 +9,28 @@ use bytes::Bytes;
 use http_body_util::Full;
 use hyper::header::{ACCEPT_ENCODING, ALLOW, CONNECTION, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use hyper::{Response, StatusCode};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// Refusals that are listed; further ones are counted.
 const LISTED: usize = 1000;
 
 /// A record of a request that could not be taken.
-#[derive(Debug, Serialize)]
-struct Refusal {
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Refusal {
     /// Its position in the request, from 0.
     index: u64,
     reason: String,
 }
 
 /// What became of the records of a request.
-#[derive(Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Outcome {
     /// Records that have been taken.
     pub(super) accepted: u64,
-    refused: Vec<Refusal>,
+    pub(super) refused: Vec<Refusal>,
     /// Refused records beyond those listed.
-    #[serde(skip_serializing_if = "is_none")]
-    unlisted: u64,
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub(super) unlisted: u64,
 }
 
 fn is_none(count: &u64) -> bool {
@@ -45,6 +45,16 @@ impl Outcome {
         outcome
     }
 
+    /// Records that it says something about.
+    pub(super) fn records(&self) -> u64 {
+        self.accepted + self.refused.len() as u64 + self.unlisted
+    }
+
+    /// Bytes that its reasons take.
+    pub(super) fn bytes(&self) -> usize {
+        self.refused.iter().map(|refusal| size_of::<Refusal>() + refusal.reason.len()).sum()
+    }
+
     /// Notes that the record at `index` was refused.
     pub(super) fn refuse(&mut self, index: u64, reason: String) {
         if self.refused.len() < LISTED {
@@ -56,10 +66,16 @@ impl Outcome {
 }
 
 /// An answer to a request.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) enum Answer {
     /// Its records are committed or refused, each by itself.
     Decided(Outcome),
+    /// An `Idempotency-Key` that is none.
+    BadKey,
+    /// An `Idempotency-Key` that came with another body.
+    OtherBody,
+    /// There is no room to remember another `Idempotency-Key`.
+    NoMoreKeys,
     /// Another path.
     NoSuchPath,
     /// Another method.
@@ -94,6 +110,17 @@ impl Answer {
             Self::Decided(outcome) => {
                 let bad = outcome.accepted == 0 && !outcome.refused.is_empty();
                 json(if bad { StatusCode::BAD_REQUEST } else { StatusCode::OK }, &outcome)
+            }
+            Self::BadKey => error(
+                StatusCode::BAD_REQUEST,
+                "expected one `Idempotency-Key` of 1 to 255 visible ASCII characters without blanks",
+            ),
+            Self::OtherBody => error(
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "this `Idempotency-Key` came with another body before; take a new one for a new request",
+            ),
+            Self::NoMoreKeys => {
+                later(error(StatusCode::SERVICE_UNAVAILABLE, "no room to remember another `Idempotency-Key`"), LATER)
             }
             Self::NoSuchPath => error(StatusCode::NOT_FOUND, "records are not posted here"),
             Self::WrongMethod => {

@@ -16,13 +16,21 @@ use hyper::{Method, Request, Response};
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
+use xxhash_rust::xxh3::Xxh3;
 
 use super::Limits;
 use super::answer::{Answer, Outcome};
 use super::body::{self, Body};
 use super::connection;
+use super::remembered::{Arrival, Marked, Remembered};
+
+/// The header by which a request is known again.
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+
+/// Characters of a key, at most.
+const LONGEST_KEY: usize = 255;
 
 /// How a body is cut into records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,6 +45,10 @@ pub(super) enum Shape {
 
 /// A whole request on its way to the pipeline.
 pub(super) struct Posted {
+    /// Its `Idempotency-Key`, where it has one.
+    pub(super) key: Option<Arc<str>>,
+    /// What became of it before: records that are not to be taken again.
+    pub(super) before: Outcome,
     pub(super) shape: Shape,
     pub(super) body: Body,
     /// The connection holds the other end.
@@ -50,6 +62,8 @@ pub(super) type Offer = Mutex<Option<Posted>>;
 pub(super) struct Door {
     pub(super) path: String,
     pub(super) limits: Limits,
+    /// Requests that came with a key. Locked for a look-up only.
+    pub(super) remembered: Arc<Mutex<Remembered>>,
     /// A permit for each byte of the budget for bodies.
     pub(super) bodies: Arc<Semaphore>,
     /// The source holds the other end; it has gone when this closes.
@@ -58,6 +72,15 @@ pub(super) struct Door {
     pub(super) draining: Arc<AtomicBool>,
     /// Cancelled when the last commit is through: finish writing, then close.
     pub(super) closing: CancellationToken,
+}
+
+impl Door {
+    /// Takes note that nobody has taken the request under `key`, if it has one.
+    fn withdraw(&self, key: Option<&Arc<str>>, answer: &Answer) {
+        if let Some(key) = key {
+            self.remembered.lock().unwrap_or_else(PoisonError::into_inner).withdrawn(key, answer);
+        }
+    }
 }
 
 /// Accepts connections until the door closes, then waits for those that are still writing. A slot is taken before a
@@ -97,14 +120,15 @@ pub(super) async fn accept(listener: TcpListener, door: Arc<Door>) {
 /// Answers one request.
 pub(super) async fn answer(door: Arc<Door>, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
     let answer = match take(&door, request).await {
-        Ok(posted) => decide(&door, posted).await,
+        Ok((None, shape, body)) => decide(&door, None, Outcome::default(), (shape, body)).await,
+        Ok((Some(key), shape, body)) => once(&door, key, (shape, body)).await,
         Err(answer) => answer,
     };
     Ok(answer.response())
 }
 
-/// The shape and the body of a request that may come in.
-async fn take(door: &Door, request: Request<Incoming>) -> Result<(Shape, Body), Answer> {
+/// The key, the shape and the body of a request that may come in.
+async fn take(door: &Door, request: Request<Incoming>) -> Result<(Option<Arc<str>>, Shape, Body), Answer> {
     if request.uri().path() != door.path {
         return Err(Answer::NoSuchPath);
     }
@@ -114,6 +138,7 @@ async fn take(door: &Door, request: Request<Incoming>) -> Result<(Shape, Body), 
     if door.draining.load(Ordering::Acquire) {
         return Err(Answer::Draining);
     }
+    let key = key(request.headers())?;
     let shape = shape(request.headers())?;
     let gzip = is_gzip(request.headers())?;
     let body = body::receive(request.into_body(), gzip, &door.limits, &door.bodies).await?;
@@ -123,23 +148,44 @@ async fn take(door: &Door, request: Request<Incoming>) -> Result<(Shape, Body), 
     if door.draining.load(Ordering::Acquire) {
         return Err(Answer::Draining);
     }
-    Ok((shape, body))
+    Ok((key, shape, body))
 }
 
-/// Offers a whole request to the pipeline and waits for what becomes of it.
-async fn decide(door: &Door, (shape, body): (Shape, Body)) -> Answer {
+/// Answers a request under a key: what it was answered before, or what becomes of it now.
+async fn once(door: &Door, key: Arc<str>, (shape, body): (Shape, Body)) -> Answer {
+    let mut hash = Xxh3::new();
+    hash.update(&[shape as u8]);
+    hash.update(body.bytes());
+    let marked = Marked { key, digest: hash.digest128() };
+    let arrival = door.remembered.lock().unwrap_or_else(PoisonError::into_inner).arrive(&marked, now());
+    match arrival {
+        Arrival::New(before) => decide(door, Some(marked.key), before, (shape, body)).await,
+        Arrival::Known(outcome) => Answer::Decided(outcome),
+        Arrival::UnderWay(answer) => match timeout(door.limits.commit, answer).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(_)) | Err(_) => Answer::Uncommitted,
+        },
+        Arrival::Other => Answer::OtherBody,
+        Arrival::Full => Answer::NoMoreKeys,
+    }
+}
+
+/// Offers a whole request, of which that much has been taken `before`, to the pipeline and waits for what becomes of it.
+async fn decide(door: &Door, key: Option<Arc<str>>, before: Outcome, (shape, body): (Shape, Body)) -> Answer {
     const UNTAKEN: Answer = Answer::Busy("the pipeline takes nothing");
     let begin = Instant::now();
     let (answer, mut decided) = oneshot::channel();
-    let offer = Arc::new(Mutex::new(Some(Posted { shape, body, answer })));
+    let offer = Arc::new(Mutex::new(Some(Posted { key: key.clone(), before, shape, body, answer })));
     // The queue has a place for each connection; it is full only of offers that were withdrawn.
     if door.offers.try_send(offer.clone()).is_err() {
+        door.withdraw(key.as_ref(), &UNTAKEN);
         return UNTAKEN;
     }
     if let Ok(answer) = timeout_at(begin + door.limits.queue, &mut decided).await {
         return answer.unwrap_or(Answer::Uncommitted);
     }
     if offer.lock().unwrap_or_else(PoisonError::into_inner).take().is_some() {
+        door.withdraw(key.as_ref(), &UNTAKEN);
         return UNTAKEN;
     }
     match timeout_at(begin + door.limits.commit, decided).await {
@@ -147,6 +193,18 @@ async fn decide(door: &Door, (shape, body): (Shape, Body)) -> Answer {
         // The source went away, or time did.
         Ok(Err(_)) | Err(_) => Answer::Uncommitted,
     }
+}
+
+/// The `Idempotency-Key` of a request, if it has one.
+fn key(headers: &HeaderMap) -> Result<Option<Arc<str>>, Answer> {
+    let Some(key) = only(headers, IDEMPOTENCY_KEY).map_err(|()| Answer::BadKey)? else { return Ok(None) };
+    let is_key = (1..=LONGEST_KEY).contains(&key.len()) && key.bytes().all(|byte| byte.is_ascii_graphic());
+    if is_key { Ok(Some(key.into())) } else { Err(Answer::BadKey) }
+}
+
+/// Milliseconds since the Unix epoch, which also count while no process runs.
+pub(super) fn now() -> i64 {
+    jiff::Timestamp::now().as_millisecond()
 }
 
 /// What the type of a body says about its shape.

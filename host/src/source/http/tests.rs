@@ -14,6 +14,7 @@ use super::*;
 
 mod answers;
 mod clients;
+mod keys;
 mod limits;
 
 const MOST: Limit = Limit { records: 1024, bytes: 1 << 20 };
@@ -27,12 +28,13 @@ struct Setup {
     format: Format,
     rate: Option<Rate>,
     bodies: Size,
+    keys: Size,
     limits: Limits,
 }
 
 impl Default for Setup {
     fn default() -> Self {
-        Self { format: Format::Json, rate: None, bodies: bodies(), limits: Limits::default() }
+        Self { format: Format::Json, rate: None, bodies: bodies(), keys: keys(), limits: Limits::default() }
     }
 }
 
@@ -44,7 +46,13 @@ impl Setup {
     }
 
     async fn open(self) -> Http {
-        let config = Config { listen: "127.0.0.1:0".to_owned(), path: "/in".to_owned(), bodies: self.bodies };
+        let config = Config {
+            listen: "127.0.0.1:0".to_owned(),
+            path: "/in".to_owned(),
+            bodies: self.bodies,
+            remember: remember(),
+            keys: self.keys,
+        };
         let stamp = Stamp::default();
         let decode = Decode { format: self.format, stamp: &stamp, max_record: 1 << 20 };
         open(&config, "posted", decode, self.rate, self.limits).await.unwrap()
