@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, VecDeque},
     pin::Pin,
-    sync::atomic::AtomicBool,
+    sync::atomic::{AtomicBool, AtomicI64},
     task::{Context, Poll, Wake, Waker},
 };
 
@@ -13,7 +13,6 @@ use tokio::sync::{mpsc, watch};
 use super::super::*;
 use crate::{
     batch::Limit,
-
     config::graph::{Consumer, Edge, Graph, Producer},
     epoch::Epoch,
     log::Access,
@@ -31,7 +30,7 @@ use crate::{
         lane::{Gone, Handle, Inbox, Sender},
         worker::Worker,
     },
-    time::Clock,
+    time::{Clock, Reading, Wall},
     unit::Span,
 };
 
@@ -158,6 +157,18 @@ fn graph(plan: &Plan) -> Arc<Graph> {
     Arc::new(graph)
 }
 
+/// A machine's clock that is set to and fro between any two looks, by up to an hour and a second, while the records' times
+/// are those of the first second of 1970. A millisecond passes between two looks.
+fn jumping() -> Wall {
+    const OFF: [i64; 7] = [0, 3601, -3601, 0, 10, -10, -1];
+    let looks = AtomicI64::new(0);
+    Wall::reading(move || {
+        let look = looks.fetch_add(1, Ordering::SeqCst);
+        let passed = look * 1_000_000;
+        Reading { wall: passed + OFF[look as usize % OFF.len()] * 1_000_000_000, passed }
+    })
+}
+
 /// Begins a process where another has committed.
 ///
 /// # Errors
@@ -180,6 +191,7 @@ pub(super) fn begin(
             uncommitted: graph.uncommitted.bytes(),
             has_ids: false,
             is_refused_read: false,
+            wall: jumping(),
         };
         let clock = Clock::new(config.watermark.lag.0, config.watermark.ahead.0);
         let task = block_on(SourceTask::new(terms, source, clock, None, Arc::default())).unwrap();
