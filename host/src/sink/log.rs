@@ -9,7 +9,7 @@ use std::{
     collections::VecDeque,
     path::{Path, PathBuf},
     sync::Arc,
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::Duration,
 };
 
 use anyhow::{Context as _, anyhow, bail};
@@ -25,6 +25,7 @@ use crate::{
     epoch::Epoch,
     lent::Lent,
     log::{Access, Block, Error, Keep, Log, Mark, Readable, Settings},
+    time::Wall,
 };
 
 /// Length of a segment, unless the log is to be a small one.
@@ -76,6 +77,7 @@ pub struct LogSink {
 /// What a blocking call works on.
 struct Writer {
     terms: Terms,
+    wall: Wall,
     /// None until `restore` has said where it stood.
     log: Option<Arc<Log>>,
     /// Taken in, and not yet appended.
@@ -88,7 +90,8 @@ struct Writer {
 /// A sink over the log of these terms, which is opened when it is told where it stood, and found in `access` from then on.
 pub fn open(terms: Terms, form: Form, access: Access) -> LogSink {
     let nothing = Ok(Mark::default());
-    let writer = Writer { terms, log: None, waiting: VecDeque::new(), outcome: nothing, opened: Ok(()) };
+    let wall = Wall::default();
+    let writer = Writer { terms, wall, log: None, waiting: VecDeque::new(), outcome: nothing, opened: Ok(()) };
     LogSink { writer: Lent::new(writer), form, access, position: None, epoch: Epoch::default() }
 }
 
@@ -103,7 +106,7 @@ impl Sink for LogSink {
     fn write<'a>(&'a mut self, batch: &'a Batch, _: &'a mut Vec<Refused>) -> BoxFuture<'a, Result<(), SinkError>> {
         let (batch, form, epoch) = (batch.clone(), self.form.clone(), self.epoch);
         let take = move |writer: &mut Writer| {
-            writer.waiting.extend(form(&batch, epoch, now()));
+            writer.waiting.extend(form(&batch, epoch, writer.wall.now()));
             writer.outcome = writer.append().map(|()| Mark::default());
         };
         async { outcome(self.writer.lend(take).await).map(|_| ()) }.boxed()
@@ -177,8 +180,9 @@ impl Writer {
     /// Appends what waits, as far as there is room.
     fn append(&mut self) -> Result<(), SinkError> {
         let log = self.log()?;
-        while let Some(block) = self.waiting.front() {
-            self.make_room(&log, block.payload.len() as u64)?;
+        while let Some(more) = self.waiting.front().map(|block| block.payload.len() as u64) {
+            self.make_room(&log, more)?;
+            let Some(block) = self.waiting.front() else { break };
             crash::point("letters.before-append");
             log.append(block).map_err(verdict)?;
             crash::point("letters.appended");
@@ -196,9 +200,9 @@ impl Writer {
         Ok(mark)
     }
 
-    fn retain(&self, log: &Log) -> Result<(), SinkError> {
+    fn retain(&mut self, log: &Log) -> Result<(), SinkError> {
         let age = u64::try_from(self.terms.keep.as_millis()).ok();
-        let removed = log.retain(now(), Keep { age, ..Keep::default() }).map_err(verdict)?;
+        let removed = log.retain(self.wall.now(), Keep { age, ..Keep::default() }).map_err(verdict)?;
         if removed.segments > 0 {
             let log = self.terms.folder.display();
             tracing::info!(%log, records = removed.records, bytes = removed.bytes, "records were kept long enough");
@@ -207,12 +211,13 @@ impl Writer {
     }
 
     /// A log that would grow over its limit takes nothing more until there is room again.
-    fn make_room(&self, log: &Log, more: u64) -> Result<(), SinkError> {
-        let Terms { max, folder, cure, .. } = &self.terms;
-        let is_full = || log.bytes().saturating_add(more) > *max;
+    fn make_room(&mut self, log: &Log, more: u64) -> Result<(), SinkError> {
+        let most = self.terms.max;
+        let is_full = || log.bytes().saturating_add(more) > most;
         if is_full() {
             self.retain(log)?;
         }
+        let Terms { max, folder, cure, .. } = &self.terms;
         if is_full() {
             let (log, max) = (folder.display(), crate::unit::Size(*max));
             return Err(SinkError::Later(anyhow!("the log {log} has reached its `max` of {max}; {cure}")));
@@ -239,11 +244,6 @@ fn verdict(error: Error) -> SinkError {
         Error::Io { error: cause, .. } if passes(cause) => SinkError::Later(error.into()),
         _ => SinkError::Never(error.into()),
     }
-}
-
-fn now() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]
