@@ -9,7 +9,7 @@ mod window;
 
 pub use clock::{Clock, ClockState, Cut};
 pub use merge::{Mark, Merge};
-pub use wall::{Reading, Wall};
+pub use wall::{Reading, Wall, now};
 pub use window::{Tumbling, Window};
 
 /// The watermark after the last record there will ever be.

@@ -13,6 +13,7 @@ mod order;
 mod parts;
 mod restarts;
 mod sinks;
+mod topics;
 
 use std::{
     sync::{Arc, Mutex, atomic::Ordering},

@@ -8,7 +8,7 @@
 
 use std::{
     fmt,
-    sync::Arc,
+    sync::{Arc, LazyLock, Mutex, PoisonError},
     time::{Duration, SystemTime},
 };
 
@@ -77,6 +77,12 @@ impl Wall {
         let machine = (self.read)().wall.div_euclid(1_000_000);
         self.now().max(machine)
     }
+}
+
+/// Milliseconds since 1970, by one such clock that the process has.
+pub fn now() -> i64 {
+    static WALL: LazyLock<Mutex<Wall>> = LazyLock::new(Mutex::default);
+    WALL.lock().unwrap_or_else(PoisonError::into_inner).now()
 }
 
 /// What this clock shows after `last`, now that the machine's show `found`.

@@ -10,7 +10,7 @@ use std::{
 
 use super::{
     super::{About, Below, Disk, How, Output, Outputs, output::shelved},
-    Need, Sim, SimFile, State, What,
+    Need, Sim, SimFile, State,
 };
 
 impl Output for SimFile {

@@ -472,6 +472,7 @@ impl Plan {
             sources: sources.collect(),
             graph: Arc::new(graph),
             letters: Access::default(),
+            topics: None,
             durable: None,
         }
     }

@@ -16,7 +16,7 @@ use super::{
 use crate::{
     batch::Column,
     disk::{
-        RealDisk,
+        Below, RealDisk,
         confined::{Confined, Resolve},
     },
     sink::tests::write,

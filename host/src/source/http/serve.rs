@@ -5,7 +5,7 @@
 
 use std::convert::Infallible;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -25,7 +25,7 @@ use super::answer::{Answer, Outcome};
 use super::body::{self, Body};
 use super::connection;
 use super::remembered::{Arrival, Marked, Remembered};
-use crate::time::Wall;
+use crate::time::now;
 
 /// The header by which a request is known again.
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
@@ -201,12 +201,6 @@ fn key(headers: &HeaderMap) -> Result<Option<Arc<str>>, Answer> {
     let Some(key) = only(headers, IDEMPOTENCY_KEY).map_err(|()| Answer::BadKey)? else { return Ok(None) };
     let is_key = (1..=LONGEST_KEY).contains(&key.len()) && key.bytes().all(|byte| byte.is_ascii_graphic());
     if is_key { Ok(Some(key.into())) } else { Err(Answer::BadKey) }
-}
-
-/// Milliseconds since the Unix epoch, which also count while no process runs; a clock that is set forgets no key.
-pub(super) fn now() -> i64 {
-    static WALL: LazyLock<Mutex<Wall>> = LazyLock::new(Mutex::default);
-    WALL.lock().unwrap_or_else(PoisonError::into_inner).now()
 }
 
 /// What the type of a body says about its shape.

@@ -13,7 +13,10 @@ use tokio::sync::{mpsc, watch};
 use super::super::*;
 use crate::{
     batch::Limit,
-    config::graph::{Consumer, Edge, Graph, Producer},
+    config::{
+        Spanned,
+        graph::{Consumer, Edge, Graph, Producer},
+    },
     epoch::Epoch,
     log::Access,
     pipeline::{
