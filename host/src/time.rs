@@ -1,13 +1,15 @@
-//! Event time: watermarks and windows.
+//! Event time: watermarks and windows; and the time of day, for records that have none.
 //!
 //! Owns what time means to records. It must not know tasks, plugins or files. Invariant: a watermark never falls.
 
 mod clock;
 mod merge;
+mod wall;
 mod window;
 
 pub use clock::{Clock, ClockState, Cut};
 pub use merge::{Mark, Merge};
+pub use wall::{Reading, Wall, now};
 pub use window::{Tumbling, Window};
 
 /// The watermark after the last record there will ever be.

@@ -166,3 +166,27 @@ fn files_are_short_begin_with_what_they_own_and_are_named_after_it() {
     assert_eq!(wrong, Vec::<String>::new());
     assert!(long * 10 <= all, "{long} of {all} files have over 400 lines");
 }
+
+#[test]
+fn the_machines_clock_is_read_only_where_nothing_is_decided_by_it() {
+    // The clock that does not jump; what is shown or is data; and what is compared with others' clocks: file systems that
+    // stamp files, a receiver that names a date.
+    let places = [
+        "api/metrics.rs",
+        "cli/dlq.rs",
+        "pipeline/durable.rs",
+        "sink/file/outlet.rs",
+        "sink/http/answer.rs",
+        "source/file/tail.rs",
+        "source/host_metrics/sampler.rs",
+        "time/wall.rs",
+    ];
+    let reads = |path: &PathBuf| {
+        let lines = code(path);
+        let clocks = ["SystemTime::now(", "Timestamp::now(", "Zoned::now("];
+        lines.iter().any(|line| clocks.iter().any(|clock| line.contains(clock)))
+    };
+    let found: Vec<String> = files(&root()).iter().filter(|path| reads(path)).map(|path| name(path)).collect();
+    let found: Vec<&String> = found.iter().filter(|name| !name.contains("tests")).collect();
+    assert_eq!(found, places);
+}

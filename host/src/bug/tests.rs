@@ -8,7 +8,7 @@ use std::{
 static SEEDED: LazyLock<Option<String>> = LazyLock::new(|| std::env::var("TIDEGATE_BUG").ok());
 
 /// What goes wrong, and the tests that have to fail then, each of them.
-const BUGS: [(&str, &[&str]); 11] = [
+const BUGS: [(&str, &[&str]); 12] = [
     // Sources are told of a commit that is still being written.
     (
         "acknowledge-before-the-commit",
@@ -45,6 +45,8 @@ const BUGS: [(&str, &[&str]); 11] = [
     ),
     // A file keeps what was written behind the commit.
     ("file-cut-beyond-the-commit", &["sink::file::settled::tests::what_was_appended_since_is_cut_off"]),
+    // The time of day is the machine's, whatever is done to that.
+    ("wall-clock-that-jumps", &["time::wall::tests::it_never_goes_back_and_a_second_stays_about_a_second", MODEL]),
     // A commit counts although it has not reached the disk.
     (
         "commit-without-a-sync",

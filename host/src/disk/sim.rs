@@ -4,6 +4,7 @@
 //! Invariant: what was synced survives a crash byte for byte; of what was not, each write, cut, creation, rename and
 //! removal survives, is torn or is lost as the seed says, and the same seed says the same.
 
+mod output;
 mod platter;
 
 use std::{
@@ -130,6 +131,27 @@ impl Sim {
         self.state().platter.put(path, bytes);
     }
 
+    fn file(&self, path: &Path, how: How) -> io::Result<SimFile> {
+        let there = self.state().platter.seen.files.contains_key(path);
+        let need = if there || how == How::Existing { Need::None } else { Need::Entry };
+        self.operate(need, |state| {
+            let file = match (state.platter.seen.files.get(path).copied(), how) {
+                (Some(_), How::Create) => return Err(io::ErrorKind::AlreadyExists.into()),
+                (Some(file), _) => file,
+                (None, How::Existing) => return Err(not_found()),
+                (None, _) if !path.parent().is_some_and(|folder| state.platter.seen.folders.contains(folder)) => {
+                    return Err(not_found());
+                }
+                (None, _) => {
+                    state.platter.files.push(Content::default());
+                    state.platter.change(Change::Add(path.to_owned(), state.platter.files.len() - 1));
+                    state.platter.files.len() - 1
+                }
+            };
+            Ok(SimFile { sim: self.clone(), file, boot: state.boots })
+        })
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -198,24 +220,7 @@ impl State {
 
 impl Disk for Sim {
     fn open(&self, path: &Path, how: How) -> io::Result<Box<dyn File>> {
-        let there = self.state().platter.seen.files.contains_key(path);
-        let need = if there || how == How::Existing { Need::None } else { Need::Entry };
-        self.operate(need, |state| {
-            let file = match (state.platter.seen.files.get(path).copied(), how) {
-                (Some(_), How::Create) => return Err(io::ErrorKind::AlreadyExists.into()),
-                (Some(file), _) => file,
-                (None, How::Existing) => return Err(not_found()),
-                (None, _) if !path.parent().is_some_and(|folder| state.platter.seen.folders.contains(folder)) => {
-                    return Err(not_found());
-                }
-                (None, _) => {
-                    state.platter.files.push(Content::default());
-                    state.platter.change(Change::Add(path.to_owned(), state.platter.files.len() - 1));
-                    state.platter.files.len() - 1
-                }
-            };
-            Ok(Box::new(SimFile { sim: self.clone(), file, boot: state.boots }) as Box<dyn File>)
-        })
+        Ok(Box::new(self.file(path, how)?))
     }
 
     fn list(&self, folder: &Path) -> io::Result<Vec<PathBuf>> {
@@ -277,6 +282,27 @@ impl SimFile {
         self.sim.operate(need, |state| act(self.content(state)?))
     }
 
+    /// Writes where `at` says.
+    fn write(&self, bytes: &[u8], at: impl Fn(&Content) -> usize) -> io::Result<usize> {
+        let write = |state: &mut State, bytes: &[u8]| {
+            let content = self.content(state)?;
+            let at = at(content);
+            content.edit(What::Write(at, bytes.to_vec()));
+            Ok(bytes.len())
+        };
+        self.sim.operate_or(
+            Need::Write,
+            |state| write(state, bytes),
+            |state, failure| match failure {
+                Failure::Short => {
+                    state.full = true;
+                    write(state, &bytes[..bytes.len() / 2])
+                }
+                failure => Err(failure.error()),
+            },
+        )
+    }
+
     fn content<'a>(&self, state: &'a mut State) -> io::Result<&'a mut Content> {
         let is_open = self.boot == state.boots;
         state.platter.files.get_mut(self.file).filter(|_| is_open).ok_or_else(eio)
@@ -298,21 +324,7 @@ impl File for SimFile {
     }
 
     fn write_at(&self, at: u64, bytes: &[u8]) -> io::Result<usize> {
-        let write = |state: &mut State, bytes: &[u8]| {
-            self.content(state)?.edit(What::Write(at as usize, bytes.to_vec()));
-            Ok(bytes.len())
-        };
-        self.sim.operate_or(
-            Need::Write,
-            |state| write(state, bytes),
-            |state, failure| match failure {
-                Failure::Short => {
-                    state.full = true;
-                    write(state, &bytes[..bytes.len() / 2])
-                }
-                failure => Err(failure.error()),
-            },
-        )
+        self.write(bytes, |_| at as usize)
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {

@@ -286,7 +286,9 @@ impl Prepared {
         let mut sinks: Vec<Box<dyn Sink>> = Vec::new();
         for sink in &self.graph.sinks {
             sinks.push(match &sink.output {
-                Output::File(file) => Box::new(sink::file::open(file, &self.graph.folder, &sink.name, sink.format)?),
+                Output::File(file) => {
+                    Box::new(sink::file::open(file, Arc::new(RealDisk), &self.graph.folder, &sink.name, sink.format)?)
+                }
                 Output::Http(http, requests) => {
                     let scope = scope(&self.graph, &sink.name);
                     Box::new(sink::http::open(http, *requests, scope)?)

@@ -35,7 +35,7 @@ use crate::{
     epoch::Epoch,
     stage::{control::Control, failure::Failure, lane::Gone},
     store::StoreError,
-    time::Clock,
+    time::{Clock, Wall},
 };
 
 /// First and longest wait before a restart.
@@ -155,6 +155,7 @@ impl Supervisor {
                 uncommitted: graph.uncommitted.bytes(),
                 has_ids: config.ids,
                 is_refused_read,
+                wall: Wall::default(),
             };
             let clock = Clock::new(config.watermark.lag.0, config.watermark.ahead.0);
             // The http source answers 429 instead of reading more slowly.

@@ -25,7 +25,7 @@ use crate::{
         outlet::{Control, Outlet, Port, Sent},
         tally::Tally,
     },
-    time::{BEGIN, Clock, END, Mark},
+    time::{BEGIN, Clock, END, Mark, Wall},
 };
 
 /// What a source is told.
@@ -71,6 +71,8 @@ pub struct Terms {
     pub has_ids: bool,
     /// Whether somebody reads what is refused.
     pub is_refused_read: bool,
+    /// What time it is, for records that do not say.
+    pub wall: Wall,
 }
 
 /// What a drain does to windows that are open.
@@ -387,7 +389,7 @@ impl SourceTask {
     }
 
     fn take_chunk(&mut self, chunk: Chunk) {
-        let arrival = jiff::Timestamp::now().as_millisecond();
+        let arrival = self.terms.wall.now();
         let undecoded = chunk.undecoded.len() as u64 + chunk.answered;
         let mut batch = chunk.batch;
         let first = self.tally.received;
@@ -402,7 +404,7 @@ impl SourceTask {
             let ids = ids(&self.terms.name, first, batch.len());
             batch = batch.clone().with_named(ID.into(), ids).unwrap_or(batch);
         }
-        let future = self.clock.too_far_ahead(batch.timestamps().unwrap_or_default(), arrival);
+        let future = self.clock.too_far_ahead(batch.timestamps().unwrap_or_default(), self.terms.wall.latest());
         if !future.is_empty() {
             tally.refused += future.len() as u64;
             let refused = batch.gather(&future);

@@ -9,7 +9,6 @@
 //! ever written over. Only this sink should rename its files.
 
 mod choice;
-mod folder;
 mod outlet;
 mod place;
 mod settled;
@@ -17,7 +16,7 @@ mod template;
 #[cfg(test)]
 mod tests;
 
-use std::{collections::HashMap, io, path::Path};
+use std::{collections::HashMap, io, path::Path, sync::Arc};
 
 use anyhow::{Context as _, anyhow, ensure};
 use futures::{FutureExt as _, future::BoxFuture};
@@ -28,7 +27,6 @@ use serde_json::{Value, json};
 
 use self::{
     choice::Choice,
-    folder::Folder,
     outlet::Outlet,
     place::{Place, is_confinement},
     settled::Settled,
@@ -41,6 +39,7 @@ use super::{
 use crate::{
     batch::Batch,
     codec::Format,
+    disk::{Outputs, output::above},
     lent::Lent,
     unit::{Size, Span},
 };
@@ -106,23 +105,30 @@ struct Files {
     restored: anyhow::Result<()>,
 }
 
-/// Opens the sink called `name`: the one file, or the folder that files are chosen in.
+/// Opens the sink called `name` on `disk`: the one file, or the folder that files are chosen in.
 ///
 /// # Errors
 /// When the path is no template, or the file or folder cannot be made or written to.
-pub fn open(config: &Config, base: &Path, name: &str, encode: Format) -> anyhow::Result<FileSink> {
+pub fn open(
+    config: &Config,
+    disk: Arc<dyn Outputs>,
+    base: &Path,
+    name: &str,
+    encode: Format,
+) -> anyhow::Result<FileSink> {
     let rotate = config.rotate.clone().unwrap_or_default();
     let what = || format!("open `{}` for sink `{name}`", config.path);
     let (place, choice) = match template::parse(&config.path).with_context(what)? {
-        Parsed::Fixed(path) => (Place::Fixed(base.join(path)), None),
+        Parsed::Fixed(path) => (Place::Fixed(disk, base.join(path)), None),
         Parsed::Chosen(folder, template) => {
             ensure!(
                 rotate == Rotate::default() || template.ends_literally(),
                 "`{}` for sink `{name}` has to end with literal text such as `.log` to be told from rotated files",
                 config.path
             );
-            let folder = Folder::open(&base.join(folder)).with_context(what)?;
-            (Place::Below(folder), Some(Choice::new(template)))
+            let folder = base.join(folder);
+            disk.make_folder(&folder).with_context(what)?;
+            (Place::Below(disk.below(&folder).with_context(what)?), Some(Choice::new(template)))
         }
     };
     let mut files = Files {
@@ -136,12 +142,11 @@ pub fn open(config: &Config, base: &Path, name: &str, encode: Format) -> anyhow:
         settled: None,
         restored: Ok(()),
     };
-    if let Place::Fixed(path) = &files.place {
-        if let Some(folder) = path.parent() {
-            std::fs::create_dir_all(folder).with_context(what)?;
-        }
+    if let Place::Fixed(disk, path) = &files.place {
+        disk.make_folder(above(path)).with_context(what)?;
         let outlet = Outlet::open("", &files.place, encode).with_context(what)?;
-        let plain = files.rotate == Rotate::default() || std::fs::metadata(path).with_context(what)?.is_file();
+        let about = disk.about(path).with_context(what)?;
+        let plain = files.rotate == Rotate::default() || about.is_some_and(|about| about.is_regular);
         ensure!(plain, "`{}` for sink `{name}` is a device, which cannot be rotated", config.path);
         files.outlets.insert(String::new(), outlet);
         files.settle().with_context(what)?;
@@ -244,10 +249,13 @@ impl Files {
 
     fn settle(&mut self) -> io::Result<()> {
         for outlet in self.outlets.values_mut() {
-            let Some(file) = outlet.regular(&self.place)? else { continue };
             match &self.place {
-                Place::Fixed(path) => self.settled = Some(Settled::sync(file, path, self.settled)?),
-                Place::Below(_) => file.sync_data()?,
+                Place::Fixed(disk, path) => {
+                    if let Some(file) = outlet.regular(&self.place)? {
+                        self.settled = Some(Settled::sync(&**disk, file, path, self.settled)?);
+                    }
+                }
+                Place::Below(folder) => outlet.settle(&**folder)?,
             }
         }
         Ok(())
@@ -256,9 +264,9 @@ impl Files {
     fn restore(&mut self, to: Option<Settled>) -> anyhow::Result<()> {
         self.outlets.clear();
         self.outcome = None;
-        let Place::Fixed(path) = &self.place else { return Ok(()) };
+        let Place::Fixed(disk, path) = &self.place else { return Ok(()) };
         if let Some(to) = to {
-            to.restore(path)?;
+            to.restore(&**disk, path)?;
         }
         let outlet = Outlet::open("", &self.place, self.format)?;
         self.outlets.insert(String::new(), outlet);
@@ -328,8 +336,8 @@ impl Files {
                     return Outlet::open(path, &self.place, self.format);
                 };
                 oldest.write_out(&self.place)?;
-                if let Some(file) = oldest.regular(&self.place)? {
-                    file.sync_data()?;
+                if let Place::Below(folder) = &self.place {
+                    oldest.settle(&**folder)?;
                 }
                 let oldest = oldest.path().to_owned();
                 self.outlets.remove(&oldest);
@@ -365,10 +373,10 @@ impl Files {
         if open.len() > MOST_OPEN {
             open.sort_unstable();
             for (_, path) in open.iter().take(open.len() - MOST_OPEN) {
-                let synced = self
-                    .outlets
-                    .remove(path)
-                    .map_or(Ok(()), |mut outlet| outlet.regular(&self.place)?.map_or(Ok(()), |file| file.sync_data()));
+                let synced = match (&self.place, self.outlets.remove(path)) {
+                    (Place::Below(folder), Some(mut outlet)) => outlet.settle(&**folder),
+                    _ => Ok(()),
+                };
                 if let Err(error) = synced {
                     self.outcome = Some(SinkError::Never(anyhow!(error).context("sync what was written")));
                 }

@@ -11,7 +11,7 @@ use std::{
     hash::{BuildHasher as _, RandomState},
     path::{Path, PathBuf},
     sync::Arc,
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::Duration,
 };
 
 use anyhow::{Context as _, anyhow, bail};
@@ -27,6 +27,7 @@ use crate::{
     epoch::Epoch,
     lent::Lent,
     log::{Access, Block, Error, Keep, Log, Mark, Readable, Settings},
+    time::now,
 };
 
 /// Length of a segment, unless the log is to be a small one.
@@ -284,11 +285,6 @@ fn verdict(error: Error) -> SinkError {
         Error::Io { error: cause, .. } if passes(cause) => SinkError::Later(error.into()),
         _ => SinkError::Never(error.into()),
     }
-}
-
-fn now() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]

@@ -23,10 +23,11 @@ use self::answer::{Answer, Outcome};
 use self::body::Body;
 use self::rate::Pace;
 use self::remembered::Remembered;
-use self::serve::{Door, Offer, Posted, Shape, now};
+use self::serve::{Door, Offer, Posted, Shape};
 use super::{Chunk, Kept, Position, Read, Source};
 use crate::batch::Limit;
 use crate::codec::{Decoder, Format, Origin, Stamp};
+use crate::time::now;
 use crate::unit::{Rate, Size, Span};
 
 mod answer;

@@ -26,6 +26,9 @@ pub(crate) const RECORDS: u64 = 6_000;
 /// Clients that post at once, each its next record when the one before has been answered.
 const CLIENTS: usize = 8;
 
+/// So many kills that what may happen has happened.
+const MANY: u32 = 40;
+
 /// How long a host may take to be ready again; ten times what is expected.
 const READY: Duration = Duration::from_secs(20);
 
@@ -98,23 +101,61 @@ fn a_host_killed_again_and_again_writes_what_one_that_lives_writes() {
     folder.write("killed.yaml", PIPELINE.replace("OUT", "out.ndjson"));
     folder.run(&["run", "clean.yaml", "--state", "none"]).exits(0).complains("ledger balanced");
 
-    let (mut cut, mut worst) = (0, Duration::ZERO);
+    // How many kills came when something had been written, and how many hosts took back what the one before had.
+    let (mut written, mut taken_back, mut worst) = (0, 0, Duration::ZERO);
+    let length = || if folder.path("out.ndjson").exists() { whole(&folder, "out.ndjson").len() } else { 0 };
+    let mut before = 0;
     for kill in 0..kills {
         let started = Instant::now();
         let mut host = folder.start(&["run", "killed.yaml", "--json"]);
         host.until_running();
         worst = worst.max(started.elapsed());
+        taken_back += u32::from(length() < before);
         host.kill_after(moment(seed, kill));
-        cut += usize::from(folder.path("out.ndjson").exists() && !whole(&folder, "out.ndjson").is_empty());
+        before = length();
+        written += u32::from(before > 0);
     }
     let said = folder.run(&["run", "killed.yaml", "--json"]).exits(0);
     let pipeline = &said.json()["result"]["pipelines"][0];
     assert_eq!(pipeline["ledger"]["balanced"], true, "seed {seed}");
     assert_eq!(pipeline["ledger"]["edges"][0]["sent"], records, "seed {seed}");
-    assert!(cut > 0, "no kill came when something had been written: seed {seed} has tested nothing");
+    println!("{written} of {kills} kills came when something had been written; it was taken back {taken_back} times");
+    assert!(written > 0, "no kill came when something had been written: seed {seed} has tested nothing");
+    assert!(taken_back > 0 || kills < MANY, "nothing was ever taken back: seed {seed} has tested nothing");
     let (found, expected) = (whole(&folder, "out.ndjson"), whole(&folder, "clean.ndjson"));
     told(seed, kills, records, worst, &found.lines().collect::<Vec<_>>(), &expected.lines().collect::<Vec<_>>());
     assert_eq!(found, expected, "byte by byte: seed {seed}");
+}
+
+/// T1, of a sink that can take nothing back: everything is there, some of it twice.
+#[test]
+fn a_plain_sink_of_a_host_killed_again_and_again_is_given_everything_at_least_once() {
+    let (folder, seed, kills) = (Folder::new(), seed(), kills() / 5);
+    let records = RECORDS * u64::from(kills);
+    let line = |n: u64| format!("{{\"n\":{n}}}");
+    folder.write("input.ndjson", (0..records).map(|n| line(n) + "\n").collect::<String>());
+    let pipeline = "version: 1\nname: plain\nepoch: 100ms\n\
+                    sources:\n  in: { file: { path: input.ndjson }, decode: json, rate: 25000/s }\n\
+                    sinks:\n  out: { from: in, stdout: {}, encode: json }\n";
+    folder.write("p.yaml", pipeline);
+    let mut said = String::new();
+    for kill in 0..kills {
+        let mut host = folder.start(&["run", "p.yaml"]);
+        let out = host.read_out();
+        host.until_running();
+        host.kill_after(moment(seed, kill));
+        let text = out.join().unwrap();
+        // The kill may have come in the middle of a line.
+        said.push_str(&text[..text.rfind('\n').map_or(0, |end| end + 1)]);
+    }
+    said.push_str(&folder.run(&["run", "p.yaml"]).exits(0).out);
+    let found: Vec<&str> = said.lines().collect();
+    let expected: BTreeSet<String> = (0..records).map(line).collect();
+    let once: BTreeSet<&str> = found.iter().copied().collect();
+    assert!(once.iter().eq(expected.iter()), "seed {seed}: {} lines of {records}", once.len());
+    let doubled = found.len() - once.len();
+    println!("seed {seed}: {kills} kills, {records} records, {doubled} of them told twice by a plain sink");
+    assert!(doubled > 0 || kills < MANY / 5, "nothing was told twice: seed {seed} has tested nothing");
 }
 
 /// A host that is posted to, and where.

@@ -18,7 +18,7 @@ use crate::{
         lane::{Inbox, Lane, lanes},
         outlet::{Edge, Outlet, Port},
     },
-    time::{BEGIN, Clock, END, Mark},
+    time::{BEGIN, Clock, END, Mark, Wall},
 };
 
 /// A source at work, seen from below.
@@ -40,6 +40,7 @@ async fn task(source: Numbers, idle: Duration) -> SourceTask {
         uncommitted: 1 << 20,
         has_ids: false,
         is_refused_read: false,
+        wall: Wall::default(),
     };
     let clock = Clock::new(Duration::from_millis(80), Duration::from_secs(3600));
     SourceTask::new(terms, Box::new(source), clock, None, Arc::default()).await.unwrap()

@@ -7,24 +7,17 @@
 //!
 //! `TIDEGATE_SEEDS` says how many seeds; `make chaos` sets it.
 
+mod files;
 mod life;
 mod shape;
 mod world;
 
-use futures::executor::block_on;
-use life::Life;
 use rand::{Rng, SeedableRng, rngs::SmallRng};
 use shape::Shape;
 use world::{Fall, World};
 
-use super::{durable::store, *};
-use crate::{
-    disk::{Sim, sim::Failure},
-    pipeline::{
-        committed::Committed,
-        durable::{Durable, Restored},
-    },
-};
+use super::*;
+use crate::disk::{Sim, sim::Failure};
 
 /// Seeds in a run, unless somebody wants more.
 const SEEDS: u64 = 400;
@@ -47,68 +40,33 @@ struct Seen {
     commits: u64,
 }
 
-/// The store on the world's disk, as the next process opens it, and what is in it.
-fn reopened(world: &World<'_>, seed: u64) -> Option<(Durable, Option<Restored>)> {
-    let disk = world.disk.as_ref()?;
-    loop {
-        let opened = store(disk).ok().map(|store| world.plan.durable_on(&store));
-        match opened.and_then(|durable| durable.restore().ok().map(|restored| (durable, restored))) {
-            Some(found) => return Some(found),
-            None => disk.restart(seed),
-        }
-    }
-}
-
 fn run(seed: u64) -> Seen {
     let random = &mut SmallRng::seed_from_u64(seed);
     let shape = Shape::new(random);
-    let mut plan = shape.plan();
-    let (reads, gate) = (plan.allowances(), plan.gate());
     let mut falls: Vec<(usize, bool)> = (0..random.random_range(0..=5))
         .map(|_| (random.random_range(1..400), shape.can_seek && random.random_bool(0.7)))
         .collect();
-    let mut world = World {
-        shape: &shape,
-        plan,
-        collected: Collected::default(),
-        reads,
-        gate,
-        disk: (shape.can_seek && seed % STORED == 0).then(Sim::new),
-        committed: Committed::default(),
-        is_over: false,
-        now: Duration::ZERO,
-        resting: Vec::new(),
-        seen: Seen::default(),
-    };
+    let mut world = World::new(&shape, seed);
+    world.disk = (shape.can_seek && seed % STORED == 0).then(Sim::new);
     let mut restored = None;
     while !world.is_over {
-        let (durable, found) = reopened(&world, seed).unzip();
+        let (durable, found) = world.reopened().unzip();
         let is_stored = durable.is_some();
         let found = if is_stored { found.flatten() } else { restored.take() };
-        if found.as_ref().is_some_and(|found| found.is_over) {
-            world.is_over = true;
-        }
         if let Some(disk) = &world.disk {
             // Whatever the next operations are, one of them may be the last.
             let failure = if random.random() { Failure::CrashBefore } else { Failure::CrashAfter };
             disk.fail(if falls.is_empty() { u64::MAX } else { random.random_range(1..200) }, failure);
         }
-        let begun = match life::begin(&world.plan, &world.collected, durable.as_ref(), found) {
-            Ok(begun) => begun,
-            Err(_) => {
-                world.disk.iter().for_each(|disk| disk.restart(seed));
-                falls.pop();
-                continue;
-            }
+        let Ok(mut life) = world.begin(durable, found) else {
+            world.disk.iter().for_each(|disk| disk.restart(seed));
+            falls.pop();
+            continue;
         };
-        world.committed = begun.committed.clone();
-        world.check();
         if world.is_over {
-            // The next process sets its sinks back before it finds that nothing is left to do.
-            drop(Life::new(&world.plan, &world.collected, durable, begun, world.now, shape.capacity));
+            // The next process has set its sinks back before it finds that nothing is left to do.
             break;
         }
-        let mut life = Life::new(&world.plan, &world.collected, durable, begun, world.now, shape.capacity);
         loop {
             let fall = falls.pop();
             let Err(mut fall) = world.live(&mut life, fall.as_slice(), random) else { break };
@@ -136,23 +94,12 @@ fn run(seed: u64) -> Seen {
                 }
                 Fall::Panic => {
                     world.seen.host_panics += 1;
-                    life = restarted(&world, life);
+                    life = world.begin_again(life);
                 }
             }
         }
     }
     world.finish()
-}
-
-/// The same process, after a panic: sources go back to the last commit.
-fn restarted(world: &World<'_>, life: Life) -> Life {
-    let (graph, durable) = (life.graph.clone(), life.durable.clone());
-    let mut sources = life.left();
-    for (source, point) in sources.iter_mut().zip(&world.committed.sources) {
-        block_on(source.rewind(point, world.committed.epoch)).unwrap();
-    }
-    let begun = life::Begun { graph, sources, committed: world.committed.clone() };
-    Life::new(&world.plan, &world.collected, durable, begun, world.now, world.shape.capacity)
 }
 
 #[test]

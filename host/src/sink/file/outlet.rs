@@ -5,8 +5,7 @@
 
 use std::{
     collections::VecDeque,
-    fs::File,
-    io::{self, Read as _, Write as _},
+    io,
     ops::Range,
     time::{Duration, SystemTime},
 };
@@ -17,17 +16,22 @@ use super::{super::backlog::Backlog, Rotate, place::Place};
 use crate::{
     batch::Batch,
     codec::{Encoder, Format, Refusal},
+    disk::{Below, Output},
 };
 
 /// Longest first line that is looked at in a file that is there already.
-const HEAD: u64 = 64 << 10;
+const HEAD: usize = 64 << 10;
 
 /// A file, open or not, and what it is to receive.
 #[derive(Debug)]
 pub(super) struct Outlet {
     path: String,
     format: Format,
-    file: Option<File>,
+    file: Option<Box<dyn Output>>,
+    /// Whether something has been written that may not be on the disk.
+    is_dirty: bool,
+    /// Whether it is on the disk that the file is called so.
+    is_named: bool,
     encoder: Encoder,
     backlog: Backlog,
     /// Bytes to write before each rotation that is due.
@@ -46,6 +50,8 @@ impl Outlet {
             path: path.to_owned(),
             format,
             file: None,
+            is_dirty: false,
+            is_named: false,
             encoder: Encoder::new(format),
             backlog: Backlog::default(),
             parts: VecDeque::new(),
@@ -61,18 +67,14 @@ impl Outlet {
     /// As the system says; `InvalidData` where the file was not written in this format.
     pub(super) fn open(path: &str, place: &Place, format: Format) -> io::Result<Self> {
         let mut outlet = Self::closed(path, format);
-        let mut file = place.append(path)?;
-        let about = file.metadata()?;
-        outlet.size = if about.is_file() { about.len() } else { 0 };
+        let file = place.append(path)?;
+        let about = file.about()?;
+        outlet.size = if about.is_regular { about.bytes } else { 0 };
         if outlet.size > 0 {
-            let mut head = Vec::new();
-            if format == Format::Csv {
-                (&mut file).take(HEAD).read_to_end(&mut head)?;
-            }
+            let head = if format == Format::Csv { head(&*file)? } else { Vec::new() };
             outlet.encoder = Encoder::resume(format, &head)
                 .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, format!("{error:#}")))?;
-            let made = about.created().or_else(|_| about.modified()).unwrap_or_else(|_| SystemTime::now());
-            let age = SystemTime::now().duration_since(made).unwrap_or(Duration::ZERO);
+            let age = SystemTime::now().duration_since(about.made).unwrap_or(Duration::ZERO);
             outlet.born = outlet.born.checked_sub(age).unwrap_or(outlet.born);
         }
         outlet.file = Some(file);
@@ -89,12 +91,29 @@ impl Outlet {
     ///
     /// # Errors
     /// As the system says.
-    pub(super) fn regular(&mut self, place: &Place) -> io::Result<Option<&File>> {
-        if self.file.is_none() && matches!(place, Place::Fixed(_)) {
+    pub(super) fn regular(&mut self, place: &Place) -> io::Result<Option<&dyn Output>> {
+        if self.file.is_none() && matches!(place, Place::Fixed(..)) {
             self.file = Some(place.append(&self.path)?);
         }
         let Some(file) = &self.file else { return Ok(None) };
-        Ok(file.metadata()?.is_file().then_some(file))
+        Ok(file.about()?.is_regular.then_some(&**file))
+    }
+
+    /// Waits until what has been written to a file below `folder`, and its name, are on the disk.
+    ///
+    /// # Errors
+    /// As the system says; then nobody knows what of it is on the disk.
+    pub(super) fn settle(&mut self, folder: &dyn Below) -> io::Result<()> {
+        let Some(file) = &self.file else { return Ok(()) };
+        if self.is_dirty {
+            file.sync()?;
+            self.is_dirty = false;
+        }
+        if !self.is_named {
+            folder.sync_names(&self.path)?;
+            self.is_named = true;
+        }
+        Ok(())
     }
 
     /// The path, as it was rendered.
@@ -170,11 +189,11 @@ impl Outlet {
             outcome?;
             if let Some(file) = &self.file {
                 // Put aside, nobody syncs it any more.
-                if file.metadata()?.is_file() {
-                    file.sync_data()?;
+                if file.about()?.is_regular {
+                    file.sync()?;
                 }
                 place.shelve(&self.path)?;
-                self.file = None;
+                (self.file, self.is_named) = (None, false);
             }
             self.parts.pop_front();
         }
@@ -188,12 +207,27 @@ impl Outlet {
         if self.file.is_none() {
             self.file = Some(place.append(&self.path)?);
         }
-        let Some(file) = &mut self.file else { return Ok(()) };
-        self.backlog.drain(most, |bytes| file.write(bytes))
+        let Some(file) = &self.file else { return Ok(()) };
+        self.is_dirty = true;
+        self.backlog.drain(most, |bytes| file.append(bytes))
     }
 
     /// Gives back the memory of a burst.
     pub(super) fn shrink(&mut self, most: usize) {
         self.backlog.shrink(most);
     }
+}
+
+/// The beginning of a file.
+fn head(file: &dyn Output) -> io::Result<Vec<u8>> {
+    let mut head = vec![0; HEAD];
+    let mut len = 0;
+    while let Some(rest) = head.get_mut(len..).filter(|rest| !rest.is_empty()) {
+        match file.read_at(len as u64, rest)? {
+            0 => break,
+            read => len += read,
+        }
+    }
+    head.truncate(len);
+    Ok(head)
 }

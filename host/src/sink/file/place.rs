@@ -2,24 +2,19 @@
 //!
 //! Owns what may stand at the end of a path. It must not know records.
 
-use std::{
-    fs::{self, File, OpenOptions},
-    io,
-    os::unix::fs::FileTypeExt as _,
-    path::{Path, PathBuf},
-};
+use std::{io, path::PathBuf, sync::Arc};
 
 use rustix::io::Errno;
 
-use super::folder::Folder;
+use crate::disk::{Below, Output, Outputs, output::above};
 
 /// One file, or a folder that the paths of records cannot leave.
 #[derive(Debug)]
 pub(super) enum Place {
     /// The user's own path: links are followed, a device is written to.
-    Fixed(PathBuf),
+    Fixed(Arc<dyn Outputs>, PathBuf),
     /// Paths from data.
-    Below(Folder),
+    Below(Box<dyn Below>),
 }
 
 impl Place {
@@ -27,20 +22,10 @@ impl Place {
     ///
     /// # Errors
     /// As the system says.
-    pub(super) fn append(&self, path: &str) -> io::Result<File> {
+    pub(super) fn append(&self, path: &str) -> io::Result<Box<dyn Output>> {
         match self {
             Self::Below(folder) => folder.append(path),
-            Self::Fixed(path) => {
-                if fs::metadata(path).is_ok_and(|about| about.file_type().is_fifo() || about.file_type().is_socket()) {
-                    return Err(io::Error::new(io::ErrorKind::InvalidInput, "a pipe or socket stands there"));
-                }
-                let mut options = OpenOptions::new();
-                options.append(true).create(true);
-                match options.clone().read(true).open(path) {
-                    Err(error) if error.kind() == io::ErrorKind::PermissionDenied => options.open(path),
-                    other => other,
-                }
-            }
+            Self::Fixed(disk, path) => disk.append(path),
         }
     }
 
@@ -48,7 +33,7 @@ impl Place {
     pub(super) fn name(&self, path: &str) -> String {
         match self {
             Self::Below(_) => path.to_owned(),
-            Self::Fixed(path) => path.display().to_string(),
+            Self::Fixed(_, path) => path.display().to_string(),
         }
     }
 
@@ -59,10 +44,9 @@ impl Place {
     pub(super) fn shelve(&self, path: &str) -> io::Result<()> {
         match self {
             Self::Below(folder) => folder.shelve(path),
-            Self::Fixed(path) => {
+            Self::Fixed(disk, path) => {
                 let name = path.file_name().and_then(|name| name.to_str()).ok_or(Errno::INVAL)?;
-                let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-                Folder::open(parent.unwrap_or(Path::new(".")))?.shelve(name)
+                disk.below(above(path))?.shelve(name)
             }
         }
     }

@@ -5,16 +5,20 @@
 //! what rotation put aside since is gone, so that writing it again writes the same.
 
 use std::{
-    fs::{self, File, OpenOptions},
     io::{self, ErrorKind},
-    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
 };
 
 use anyhow::{Context as _, bail, ensure};
 use serde::{Deserialize, Serialize};
 
-use crate::bug;
+use crate::{
+    bug,
+    disk::{
+        Output, Outputs,
+        output::{above, shelved},
+    },
+};
 
 /// The committed part of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,49 +37,51 @@ impl Settled {
     ///
     /// # Errors
     /// As the system says; then nobody knows what of it is on the disk.
-    pub(super) fn sync(file: &File, path: &Path, before: Option<Self>) -> io::Result<Self> {
-        file.sync_data()?;
-        let about = file.metadata()?;
-        let id = (about.dev(), about.ino());
+    pub(super) fn sync(disk: &dyn Outputs, file: &dyn Output, path: &Path, before: Option<Self>) -> io::Result<Self> {
+        file.sync()?;
+        let about = file.about()?;
         let shelved = match before {
-            Some(before) if before.file == id => before.shelved,
+            Some(before) if before.file == about.id => before.shelved,
             // Another file than before: that it is called so has to be on the disk as well.
             _ => {
-                File::open(above(path))?.sync_all()?;
-                shelved(path)?.last().map_or(0, |(number, _)| *number)
+                disk.sync_folder(above(path))?;
+                shelved(disk, path)?.last().map_or(0, |(number, _)| *number)
             }
         };
-        Ok(Self { file: id, bytes: about.len(), shelved })
+        Ok(Self { file: about.id, bytes: about.bytes, shelved })
     }
 
     /// Takes back everything that was written behind this.
     ///
     /// # Errors
     /// When the file is not there any more, or shorter than what is committed.
-    pub(super) fn restore(&self, path: &Path) -> anyhow::Result<()> {
-        let since: Vec<PathBuf> =
-            shelved(path)?.into_iter().filter(|(number, _)| *number > self.shelved).map(|(_, path)| path).collect();
-        if !self.is(path)? {
+    pub(super) fn restore(&self, disk: &dyn Outputs, path: &Path) -> anyhow::Result<()> {
+        let since: Vec<PathBuf> = shelved(disk, path)?
+            .into_iter()
+            .filter(|(number, _)| *number > self.shelved)
+            .map(|(_, path)| path)
+            .collect();
+        if !self.is(disk, path)? {
             let Some(now) = since
                 .iter()
-                .map(|path| Ok((path, self.is(path)?)))
+                .map(|path| Ok((path, self.is(disk, path)?)))
                 .find_map(|found: io::Result<_>| found.map(|(path, is_it)| is_it.then_some(path)).transpose())
             else {
                 bail!("{} is not the file that the last commit knows; put that one back", path.display())
             };
             let now = now?;
-            fs::rename(now, path).with_context(|| format!("rename {} back", now.display()))?;
+            disk.rename(now, path).with_context(|| format!("rename {} back", now.display()))?;
         }
         for later in &since {
-            match fs::remove_file(later) {
+            match disk.remove(later) {
                 Err(error) if error.kind() != ErrorKind::NotFound => {
                     return Err(error).with_context(|| format!("remove {}", later.display()));
                 }
                 _ => {}
             }
         }
-        let file = OpenOptions::new().write(true).open(path).with_context(|| format!("open {}", path.display()))?;
-        let found = file.metadata()?.len();
+        let file = disk.append(path).with_context(|| format!("open {}", path.display()))?;
+        let found = file.len()?;
         ensure!(
             found >= self.bytes,
             "{} has {found} bytes where {} are committed; put the rest back",
@@ -85,56 +91,37 @@ impl Settled {
         if !bug::is_seeded("file-cut-beyond-the-commit") {
             file.set_len(self.bytes)?;
         }
-        file.sync_all()?;
-        File::open(above(path))?.sync_all()?;
+        file.sync()?;
+        disk.sync_folder(above(path))?;
         Ok(())
     }
 
-    fn is(&self, path: &Path) -> io::Result<bool> {
-        match fs::metadata(path) {
-            Ok(about) => Ok((about.dev(), about.ino()) == self.file),
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
-            Err(error) => Err(error),
-        }
+    fn is(&self, disk: &dyn Outputs, path: &Path) -> io::Result<bool> {
+        Ok(disk.about(path)?.is_some_and(|about| about.id == self.file))
     }
-}
-
-fn above(path: &Path) -> &Path {
-    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
-}
-
-/// What rotation has put aside from `path`, ascending.
-fn shelved(path: &Path) -> io::Result<Vec<(u64, PathBuf)>> {
-    let mut found = Vec::new();
-    for entry in fs::read_dir(above(path))? {
-        let entry = entry?;
-        let name = entry.file_name();
-        let of = path.file_name().and_then(|of| of.to_str());
-        let number = of.and_then(|of| name.to_str()?.strip_prefix(of)?.strip_prefix('.')?.parse().ok());
-        found.extend(number.map(|number: u64| (number, entry.path())));
-    }
-    found.sort_unstable();
-    Ok(found)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::fs;
 
-    fn write(path: &Path, text: &str) -> File {
+    use super::*;
+    use crate::disk::RealDisk;
+
+    fn write(path: &Path, text: &str) -> Box<dyn Output> {
         fs::write(path, text).unwrap();
-        OpenOptions::new().append(true).open(path).unwrap()
+        RealDisk.append(path).unwrap()
     }
 
     #[test]
     fn what_was_appended_since_is_cut_off() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("out");
-        let settled = Settled::sync(&write(&path, "committed\n"), &path, None).unwrap();
+        let settled = Settled::sync(&RealDisk, &*write(&path, "committed\n"), &path, None).unwrap();
         fs::write(folder.path().join("out.notes"), "somebody else's").unwrap();
         fs::OpenOptions::new().append(true).open(&path).unwrap().set_len(20).unwrap();
-        settled.restore(&path).unwrap();
-        settled.restore(&path).unwrap();
+        settled.restore(&RealDisk, &path).unwrap();
+        settled.restore(&RealDisk, &path).unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap(), "committed\n");
         assert!(folder.path().join("out.notes").exists());
     }
@@ -145,14 +132,14 @@ mod tests {
         let path = folder.path().join("out");
         fs::write(folder.path().join("out.1"), "before").unwrap();
         let file = write(&path, "committed\n");
-        let settled = Settled::sync(&file, &path, None).unwrap();
-        io::Write::write_all(&mut &file, b"more").unwrap();
+        let settled = Settled::sync(&RealDisk, &*file, &path, None).unwrap();
+        file.append(b"more").unwrap();
         fs::rename(&path, folder.path().join("out.2")).unwrap();
         fs::write(folder.path().join("out.3"), "later").unwrap();
         fs::write(&path, "latest").unwrap();
-        settled.restore(&path).unwrap();
+        settled.restore(&RealDisk, &path).unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap(), "committed\n");
-        let left: Vec<u64> = shelved(&path).unwrap().into_iter().map(|(number, _)| number).collect();
+        let left: Vec<u64> = shelved(&RealDisk, &path).unwrap().into_iter().map(|(number, _)| number).collect();
         assert_eq!(left, [1]);
     }
 
@@ -161,10 +148,16 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("out");
         let file = write(&path, "committed\n");
-        let settled = Settled::sync(&file, &path, None).unwrap();
+        let settled = Settled::sync(&RealDisk, &*file, &path, None).unwrap();
         file.set_len(3).unwrap();
-        assert!(settled.restore(&path).unwrap_err().to_string().contains("3 bytes where 10 are committed"));
+        assert!(settled.restore(&RealDisk, &path).unwrap_err().to_string().contains("3 bytes where 10 are committed"));
         fs::rename(&path, folder.path().join("elsewhere")).unwrap();
-        assert!(settled.restore(&path).unwrap_err().to_string().contains("not the file that the last commit knows"));
+        assert!(
+            settled
+                .restore(&RealDisk, &path)
+                .unwrap_err()
+                .to_string()
+                .contains("not the file that the last commit knows")
+        );
     }
 }

@@ -1,7 +1,7 @@
 //! Path templates: which file each record goes to, and why it may not.
 //!
 //! Owns parsing and rendering, as pure functions of the record. It must not touch the file system: what a path leads
-//! to is the business of `folder`. Invariant: a rendered path consists of as many components as the template has, each
+//! to is the business of `disk`. Invariant: a rendered path consists of as many components as the template has, each
 //! of them 1 to 128 of `A-Z a-z 0-9 . _ = -`, not beginning with a dot, after Unicode NFC.
 
 use std::{borrow::Cow, fmt::Write as _, path::PathBuf};

@@ -9,15 +9,21 @@ use proptest::prelude::*;
 use tempfile::{TempDir, tempdir};
 
 use super::{
-    folder::{Folder, Resolve},
     outlet::Outlet,
     template::{Filling, is_plain},
     *,
 };
-use crate::{batch::Column, sink::tests::write};
+use crate::{
+    batch::Column,
+    disk::{
+        Below, RealDisk,
+        confined::{Confined, Resolve},
+    },
+    sink::tests::write,
+};
 
 fn sink(folder: &TempDir, path: &str, rotate: Option<Rotate>) -> FileSink {
-    open(&Config { path: path.to_owned(), rotate }, folder.path(), "out", Format::Lines).unwrap()
+    open(&Config { path: path.to_owned(), rotate }, Arc::new(RealDisk), folder.path(), "out", Format::Lines).unwrap()
 }
 
 fn lines(items: &[&str]) -> Batch {
@@ -58,8 +64,14 @@ async fn more_than_a_spill_is_written_without_a_flush() {
 
 #[tokio::test]
 async fn a_full_disk_is_waited_out_and_what_was_taken_in_is_kept() {
-    let mut sink =
-        open(&Config { path: "/dev/full".into(), rotate: None }, Path::new("/"), "out", Format::Lines).unwrap();
+    let mut sink = open(
+        &Config { path: "/dev/full".into(), rotate: None },
+        Arc::new(RealDisk),
+        Path::new("/"),
+        "out",
+        Format::Lines,
+    )
+    .unwrap();
     write(&mut sink, &lines(&["one"])).await.unwrap();
     for _ in 0..3 {
         let error = sink.flush(&mut Vec::new()).await.unwrap_err();
@@ -77,7 +89,7 @@ async fn a_full_disk_is_waited_out_and_what_was_taken_in_is_kept() {
 #[tokio::test]
 async fn what_is_refused_is_told_although_the_disk_is_full() {
     let config = Config { path: "/dev/full".into(), rotate: None };
-    let mut sink = open(&config, Path::new("/"), "out", Format::Json).unwrap();
+    let mut sink = open(&config, Arc::new(RealDisk), Path::new("/"), "out", Format::Json).unwrap();
     let mut values = vec![format!("\"{}\"", "x".repeat(1021)); SPILL / 1024];
     values.insert(7, "no\njson".to_owned());
     let (batch, mut refused) = (Batch::of_values(values.iter().collect()), Vec::new());
@@ -91,7 +103,7 @@ fn what_cannot_be_written_to_is_said_at_the_start() {
     let folder = tempdir().unwrap();
     let refuse = |path: &str, rotate: Option<Rotate>| {
         let config = Config { path: path.to_owned(), rotate };
-        format!("{:#}", open(&config, folder.path(), "out", Format::Lines).unwrap_err())
+        format!("{:#}", open(&config, Arc::new(RealDisk), folder.path(), "out", Format::Lines).unwrap_err())
     };
     let by_size = Some(Rotate { bytes: Some(Size(10)), every: None });
     fs::write(folder.path().join("file"), "").unwrap();
@@ -269,7 +281,7 @@ async fn every_csv_file_begins_with_its_header_and_has_it_once() {
     let rotate = Some(Rotate { bytes: Some(Size(12)), every: None });
     for _ in 0..2 {
         let config = Config { path: "out.csv".into(), rotate: rotate.clone() };
-        let mut sink = open(&config, folder.path(), "out", Format::Csv).unwrap();
+        let mut sink = open(&config, Arc::new(RealDisk), folder.path(), "out", Format::Csv).unwrap();
         assert_eq!(write(&mut sink, &lines(&[r#"{"a":1,"b":2}"#, r#"{"a":3,"b":4}"#])).await.unwrap(), []);
         sink.flush(&mut Vec::new()).await.unwrap();
     }
@@ -282,7 +294,7 @@ async fn what_the_format_cannot_write_is_refused_in_whichever_file() {
     let folder = tempdir().unwrap();
     for path in ["out.json", "{key}.json"] {
         let config = Config { path: path.to_owned(), rotate: None };
-        let mut sink = open(&config, folder.path(), "out", Format::Json).unwrap();
+        let mut sink = open(&config, Arc::new(RealDisk), folder.path(), "out", Format::Json).unwrap();
         let batch = keyed(&[("k", "1"), ("k", "{oops\n"), ("k", "2")]);
         let refused = write(&mut sink, &batch).await.unwrap();
         assert_eq!(refused.iter().map(|refused| refused.at).collect::<Vec<_>>(), [1], "{path}");
@@ -306,7 +318,7 @@ async fn a_dropped_flush_is_finished_by_the_next() {
 #[test]
 fn a_file_that_could_not_be_renamed_yet_goes_on_where_it_stopped() {
     let folder = tempdir().unwrap();
-    let place = Place::Below(Folder::open(folder.path()).unwrap());
+    let place = Place::Below(RealDisk.below(folder.path()).unwrap());
     let rotate = Rotate { bytes: Some(Size(2)), every: None };
     let mut outlet = Outlet::closed("out.log", Format::Lines);
     outlet.take(&lines(&["1", "2", "3"]), 0..3, &rotate, &mut Vec::new());
@@ -314,7 +326,7 @@ fn a_file_that_could_not_be_renamed_yet_goes_on_where_it_stopped() {
     let away = folder.path().with_extension("away");
     fs::rename(folder.path(), &away).unwrap();
     fs::set_permissions(&away, fs::Permissions::from_mode(0o755)).unwrap();
-    let gone = Place::Fixed(folder.path().join("out.log"));
+    let gone = Place::Fixed(Arc::new(RealDisk), folder.path().join("out.log"));
     assert!(outlet.write_out(&gone).is_err());
     fs::rename(&away, folder.path()).unwrap();
     outlet.write_out(&place).unwrap();
@@ -399,7 +411,7 @@ fn nothing_is_opened_outside_the_folder_whatever_links_stand_in_it() {
         symlink("..", inside.join("a/link")).unwrap();
         symlink("a", inside.join("0")).unwrap();
         symlink("/proc/self/root", inside.join("K")).unwrap();
-        let folder = Folder::open(&inside).unwrap().resolving(resolve);
+        let folder = Confined::open(&inside).unwrap().resolving(resolve);
         let mut opened = 0;
         for seed in 0..4_000 {
             let path = [hostile(seed), hostile(seed + 7), hostile(seed + 13)][..1 + seed as usize % 3].join("/");

@@ -25,6 +25,7 @@ use super::answer::{Answer, Outcome};
 use super::body::{self, Body};
 use super::connection;
 use super::remembered::{Arrival, Marked, Remembered};
+use crate::time::now;
 
 /// The header by which a request is known again.
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
@@ -200,11 +201,6 @@ fn key(headers: &HeaderMap) -> Result<Option<Arc<str>>, Answer> {
     let Some(key) = only(headers, IDEMPOTENCY_KEY).map_err(|()| Answer::BadKey)? else { return Ok(None) };
     let is_key = (1..=LONGEST_KEY).contains(&key.len()) && key.bytes().all(|byte| byte.is_ascii_graphic());
     if is_key { Ok(Some(key.into())) } else { Err(Answer::BadKey) }
-}
-
-/// Milliseconds since the Unix epoch, which also count while no process runs.
-pub(super) fn now() -> i64 {
-    jiff::Timestamp::now().as_millisecond()
 }
 
 /// What the type of a body says about its shape.

@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, VecDeque},
     pin::Pin,
-    sync::atomic::AtomicBool,
+    sync::atomic::{AtomicBool, AtomicI64},
     task::{Context, Poll, Wake, Waker},
 };
 
@@ -13,7 +13,10 @@ use tokio::sync::{mpsc, watch};
 use super::super::*;
 use crate::{
     batch::Limit,
-    config::graph::{Consumer, Edge, Graph, Producer},
+    config::{
+        Spanned,
+        graph::{Consumer, Edge, Graph, Producer},
+    },
     epoch::Epoch,
     log::Access,
     pipeline::{
@@ -23,14 +26,15 @@ use crate::{
         sink_task::{SinkFailure, SinkTask},
         source_task::{Order, SourceTask, Terms, Word},
     },
+    sink::Sink,
     stage::{
         conductor::{self, Conductor, Course, Handed, Task},
         failure::Failure,
         lane::{Gone, Handle, Inbox, Sender},
         worker::Worker,
     },
-    store::StoreError,
-    time::Clock,
+    time::{Clock, Reading, Wall},
+    unit::Span,
 };
 
 /// Who goes on.
@@ -139,31 +143,48 @@ pub(super) type Source = (SourceTask, anyhow::Result<()>);
 pub(super) struct Begun {
     pub(super) graph: Arc<Graph>,
     pub(super) sources: Vec<SourceTask>,
+    pub(super) sinks: Vec<Box<dyn Sink>>,
     pub(super) committed: Committed,
 }
 
-/// The graph of a plan, whose stages never wait for room: whoever runs them sees to that.
+/// The graph of a plan, whose stages never wait for room: whoever runs them sees to that. Sinks try again at once.
 fn graph(plan: &Plan) -> Arc<Graph> {
     let mut graph = (*plan.parts().0.graph).clone();
     for edge in graph.edges.iter_mut().filter(|edge| matches!(edge.from, Producer::Stage(_))) {
         edge.capacity = Limit { records: 1 << 30, bytes: 1 << 40 };
     }
+    let soon = Spanned::from(Span(Duration::from_millis(1)));
+    for sink in &mut graph.sinks {
+        (sink.retry.first, sink.retry.max) = (soon.clone(), soon.clone());
+    }
     Arc::new(graph)
+}
+
+/// A machine's clock that is set to and fro between any two looks, by up to an hour and a second, while the records' times
+/// are those of the first second of 1970. A millisecond passes between two looks.
+fn jumping() -> Wall {
+    const OFF: [i64; 7] = [0, 3601, -3601, 0, 10, -10, -1];
+    let looks = AtomicI64::new(0);
+    Wall::reading(move || {
+        let look = looks.fetch_add(1, Ordering::SeqCst);
+        let passed = look * 1_000_000;
+        Reading { wall: passed + OFF[look as usize % OFF.len()] * 1_000_000_000, passed }
+    })
 }
 
 /// Begins a process where another has committed.
 ///
 /// # Errors
-/// The store's.
+/// The store's, and those of sinks.
 pub(super) fn begin(
     plan: &Plan,
-    collected: &Collected,
+    mut sinks: Vec<Box<dyn Sink>>,
     durable: Option<&Durable>,
     restored: Option<Restored>,
-) -> Result<Begun, StoreError> {
-    let (graph, parts) = (graph(plan), plan.parts_into(collected));
+) -> anyhow::Result<Begun> {
+    let (graph, parts) = (graph(plan), plan.parts());
     let (mut committed, mut sources) = (Committed::empty(&graph), Vec::new());
-    for (number, (source, config)) in parts.sources.into_iter().zip(&graph.sources).enumerate() {
+    for (number, (source, config)) in parts.0.sources.into_iter().zip(&graph.sources).enumerate() {
         let terms = Terms {
             number,
             name: config.name.clone(),
@@ -173,6 +194,7 @@ pub(super) fn begin(
             uncommitted: graph.uncommitted.bytes(),
             has_ids: false,
             is_refused_read: false,
+            wall: jumping(),
         };
         let clock = Clock::new(config.watermark.lag.0, config.watermark.ahead.0);
         let task = block_on(SourceTask::new(terms, source, clock, None, Arc::default())).unwrap();
@@ -180,31 +202,33 @@ pub(super) fn begin(
         committed.sources.push(task.point(vec![0; edges]));
         sources.push(task);
     }
-    for (point, sink) in committed.sinks.iter_mut().zip(&parts.sinks) {
+    for (point, sink) in committed.sinks.iter_mut().zip(&sinks) {
         point.position = sink.position();
     }
     let is_first = restored.is_none();
     let restored = restored.unwrap_or_else(|| Restored::nothing(&graph));
     block_on(committed.resume(restored, &mut sources)).unwrap();
+    back(&mut sinks, &committed)?;
     if let (Some(durable), true) = (durable, is_first) {
         let points: Vec<Point> = committed.points().collect();
         block_on(durable.write(durable.commit(committed.epoch, &points, false), |_| ()))?;
     }
-    Ok(Begun { graph, sources, committed })
+    Ok(Begun { graph, sources, sinks, committed })
+}
+
+/// Sets every sink back to where it was committed.
+///
+/// # Errors
+/// Those of sinks.
+pub(super) fn back(sinks: &mut [Box<dyn Sink>], committed: &Committed) -> anyhow::Result<()> {
+    sinks.iter_mut().zip(&committed.sinks).try_for_each(|(sink, point)| block_on(sink.restore(&point.position)))
 }
 
 impl Life {
     /// Starts everything from what is committed.
-    pub(super) fn new(
-        plan: &Plan,
-        collected: &Collected,
-        durable: Option<Durable>,
-        begun: Begun,
-        now: Duration,
-        capacity: usize,
-    ) -> Self {
-        let Begun { graph, sources, committed } = begun;
-        let (parts, board) = (plan.parts_into(collected), Arc::new(Board::new(graph.clone(), Access::default())));
+    pub(super) fn new(plan: &Plan, durable: Option<Durable>, begun: Begun, now: Duration, capacity: usize) -> Self {
+        let Begun { graph, sources, sinks: begun_sinks, committed } = begun;
+        let (parts, board) = (plan.parts().0, Arc::new(Board::new(graph.clone(), Access::default())));
         let mut wiring = build::wire(&graph, &board, &committed);
         let handles = wiring.inboxes.iter().map(|(to, inbox)| (*to, inbox.handle())).collect();
         let points = Arc::new(Mutex::new(VecDeque::new()));
@@ -232,9 +256,8 @@ impl Life {
         let (told, committed_epoch) = watch::channel(committed.epoch);
         let (report_sender, reports) = mpsc::channel(64);
         let mut sinks = Vec::new();
-        for (number, (mut sink, config)) in parts.sinks.into_iter().zip(&graph.sinks).enumerate() {
+        for (number, (sink, config)) in begun_sinks.into_iter().zip(&graph.sinks).enumerate() {
             let point = committed.sinks[number].clone();
-            block_on(sink.restore(&point.position)).unwrap();
             let (retry, meter, board) = (config.retry.clone(), Arc::default(), board.clone());
             let mut task = SinkTask { number, name: config.name.clone(), sink, retry, meter, board };
             let inbox = wiring.inboxes.remove(&Consumer::Sink(number)).unwrap();

@@ -100,6 +100,20 @@ impl Shape {
         }
     }
 
+    /// One source, windows, one sink that takes back: what comes out has one order.
+    pub(super) fn windows() -> Self {
+        Self {
+            values: vec![(0..36).collect()],
+            stages: vec![(Kind::Aggregate, vec![Output::Source(0)], 2)],
+            sinks: vec![vec![Output::Stage(0, Port::Main)]],
+            batch: 4,
+            lingers: false,
+            capacity: 4,
+            can_seek: true,
+            truncates: true,
+        }
+    }
+
     /// The same for the pipeline.
     pub(super) fn plan(&self) -> Plan {
         let texts = |values: &Vec<u64>| values.iter().map(u64::to_string).collect::<Vec<_>>();

@@ -1,24 +1,28 @@
 //! The world of a pipeline: what outlives its processes, who goes on next, and what has to be true after each step.
 
+use std::path::Path;
+
 use futures::executor::block_on;
 use rand::{Rng, rngs::SmallRng};
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 
 use super::{
-    super::*,
+    super::{durable::store, *},
     Seen,
     life::{self, Life, Turn},
     shape::{Shape, shown},
 };
 use crate::{
+    codec::Format,
     disk::Sim,
     epoch::Epoch,
     pipeline::{
         committed::{Committed, Point},
         coordinator::{Action, Input, LATE},
-        durable::Restored,
+        durable::{Durable, Restored},
         source_task::{Order, Word},
     },
+    sink::{Sink, file},
     time::Window,
 };
 
@@ -39,11 +43,14 @@ pub(super) enum Fall {
 
 pub(super) struct World<'a> {
     pub(super) shape: &'a Shape,
+    pub(super) seed: u64,
     pub(super) plan: Plan,
     pub(super) collected: Collected,
     pub(super) reads: Vec<Arc<Semaphore>>,
     pub(super) gate: Arc<Semaphore>,
     pub(super) disk: Option<Sim>,
+    /// The file that the only sink writes on the disk; none where sinks are collected.
+    pub(super) file: Option<file::Config>,
     pub(super) committed: Committed,
     pub(super) is_over: bool,
     pub(super) now: Duration,
@@ -52,7 +59,81 @@ pub(super) struct World<'a> {
     pub(super) seen: Seen,
 }
 
-impl World<'_> {
+impl<'a> World<'a> {
+    pub(super) fn new(shape: &'a Shape, seed: u64) -> Self {
+        let mut plan = shape.plan();
+        let (reads, gate) = (plan.allowances(), plan.gate());
+        World {
+            shape,
+            seed,
+            plan,
+            collected: Collected::default(),
+            reads,
+            gate,
+            disk: None,
+            file: None,
+            committed: Committed::default(),
+            is_over: false,
+            now: Duration::ZERO,
+            resting: Vec::new(),
+            seen: Seen::default(),
+        }
+    }
+
+    /// The sinks, as a process opens them.
+    ///
+    /// # Errors
+    /// What the disk says.
+    pub(super) fn sinks(&self) -> anyhow::Result<Vec<Box<dyn Sink>>> {
+        match (&self.file, &self.disk) {
+            (Some(config), Some(disk)) => {
+                let sink = file::open(config, Arc::new(disk.clone()), Path::new("/data"), "out", Format::Lines)?;
+                Ok(vec![Box::new(sink)])
+            }
+            _ => Ok(self.plan.parts_into(&self.collected).sinks),
+        }
+    }
+
+    /// The store on the disk, where there is one, as the next process opens it, and what is in it.
+    pub(super) fn reopened(&self) -> Option<(Durable, Option<Restored>)> {
+        let disk = self.disk.as_ref()?;
+        loop {
+            let opened = store(disk).ok().map(|store| self.plan.durable_on(&store));
+            match opened.and_then(|durable| durable.restore().ok().map(|restored| (durable, restored))) {
+                Some(found) => return Some(found),
+                None => disk.restart(self.seed),
+            }
+        }
+    }
+
+    /// Goes on in a process of its own from what is committed.
+    ///
+    /// # Errors
+    /// What the disk says.
+    pub(super) fn begin(&mut self, durable: Option<Durable>, found: Option<Restored>) -> anyhow::Result<Life> {
+        self.is_over = found.as_ref().is_some_and(|found| found.is_over);
+        let begun = life::begin(&self.plan, self.sinks()?, durable.as_ref(), found)?;
+        self.committed = begun.committed.clone();
+        self.check();
+        for (source, upto) in self.plan.sources().iter().zip(self.upto()) {
+            let acknowledged = source.acknowledged.load(Ordering::SeqCst);
+            assert!(acknowledged <= upto as u64, "{acknowledged} acknowledged, {upto} found again");
+        }
+        Ok(Life::new(&self.plan, durable, begun, self.now, self.shape.capacity))
+    }
+
+    /// The same process, after a panic: sources go back to the last commit.
+    pub(super) fn begin_again(&self, life: Life) -> Life {
+        let (graph, durable) = (life.graph.clone(), life.durable.clone());
+        let (mut sources, mut sinks) = (life.left(), self.sinks().unwrap());
+        for (source, point) in sources.iter_mut().zip(&self.committed.sources) {
+            block_on(source.rewind(point, self.committed.epoch)).unwrap();
+        }
+        life::back(&mut sinks, &self.committed).unwrap();
+        let begun = life::Begun { graph, sources, sinks, committed: self.committed.clone() };
+        Life::new(&self.plan, durable, begun, self.now, self.shape.capacity)
+    }
+
     /// Whether `turn` can do anything.
     fn may(&self, life: &Life, turn: Turn) -> bool {
         let workers = life.leading.len();
@@ -104,10 +185,11 @@ impl World<'_> {
                 match other {
                     Turn::Allow(at) => self.reads[at].add_permits(1),
                     Turn::Admit => self.gate.add_permits(1),
-                    Turn::Sink(at) => {
-                        let ended = life.sinks[at].poll();
-                        ended.into_iter().for_each(|end| end.map_err(|failure| failure.to_string()).unwrap());
-                    }
+                    Turn::Sink(at) => match life.sinks[at].poll() {
+                        // Nothing else makes a file fail.
+                        Some(Err(_)) if self.file.is_some() => return Err(Fall::Machine),
+                        ended => ended.into_iter().for_each(|end| end.map_err(|failure| failure.to_string()).unwrap()),
+                    },
                     Turn::Hear => self.hear(life, random),
                     // Writing takes its time, in which others go on, or fall.
                     Turn::Write if random.random_bool(0.9) => {}
@@ -176,8 +258,17 @@ impl World<'_> {
     pub(super) fn write(&mut self, life: &mut Life) -> Result<(), Fall> {
         let Some((epoch, points, is_over)) = life.writing.take() else { return Ok(()) };
         if let Some(durable) = &life.durable {
-            let written = block_on(durable.write(durable.commit(epoch, &points, is_over), |_| ()));
-            written.map_err(|_| Fall::Machine)?;
+            let (commit, full) = (durable.commit(epoch, &points, is_over), Notify::new());
+            let written = async {
+                tokio::select! {
+                    written = durable.write(commit, |_| full.notify_one()) => written.is_ok(),
+                    // Who waits for room may be killed meanwhile.
+                    () = full.notified() => false,
+                }
+            };
+            if !block_on(written) {
+                return Err(Fall::Machine);
+            }
         }
         self.committed.apply(epoch, points);
         self.is_over = is_over;
@@ -245,6 +336,14 @@ impl World<'_> {
             let is_done = life.sources.iter().all(life::Polled::is_over);
             let (epoch, due) = (life.coordinator.committed().0, life.coordinator.due());
             let turn = match turn {
+                None if self.file.is_some() && life.coordinator.under_way().is_some() => {
+                    let began = Instant::now();
+                    while !life.sinks.iter().any(life::Polled::is_woken) {
+                        assert!(began.elapsed() < PATIENCE, "the file is not written");
+                        std::thread::yield_now();
+                    }
+                    continue;
+                }
                 None => {
                     let under_way = life.coordinator.under_way();
                     assert!(under_way.is_none() && due.is_some(), "nobody can go on, and {under_way:?} waits");

@@ -10,9 +10,11 @@ use rustix::{
     io::Errno,
 };
 
+use super::{Below, Output, real::RealFile};
+
 /// How paths below the folder are resolved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Resolve {
+pub(crate) enum Resolve {
     /// By the kernel in one call, from Linux 5.6 on.
     Kernel,
     /// Component by component, following no link: older kernels, and sandboxes that forbid `openat2`.
@@ -21,7 +23,7 @@ pub(super) enum Resolve {
 
 /// An open folder.
 #[derive(Debug)]
-pub(super) struct Folder {
+pub struct Confined {
     fd: OwnedFd,
     resolve: Resolve,
 }
@@ -39,13 +41,12 @@ const FOLDER: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOF
 /// How often a resolution that raced with a renaming elsewhere is tried again.
 const RACES: usize = 16;
 
-impl Folder {
-    /// Opens `path`, making it where it is missing.
+impl Confined {
+    /// Opens the folder at `path`.
     ///
     /// # Errors
-    /// When it cannot be made, opened or written to.
-    pub(super) fn open(path: &Path) -> io::Result<Self> {
-        std::fs::create_dir_all(path)?;
+    /// When it cannot be opened or written to.
+    pub fn open(path: &Path) -> io::Result<Self> {
         let fd = fs::open(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
         fs::accessat(&fd, ".", fs::Access::WRITE_OK | fs::Access::EXEC_OK, AtFlags::EACCESS)?;
         let probe = fs::openat2(&fd, ".", OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), confined());
@@ -54,15 +55,11 @@ impl Folder {
 
     /// The same folder with paths resolved another way.
     #[cfg(test)]
-    pub(super) fn resolving(self, resolve: Resolve) -> Self {
+    pub(crate) fn resolving(self, resolve: Resolve) -> Self {
         Self { resolve, ..self }
     }
 
-    /// Opens the file at `path` for appending, making it and the folders above it where they are missing.
-    ///
-    /// # Errors
-    /// As the system says; `ELOOP`, `EXDEV`, `ENOTDIR`, `EISDIR` and `ENXIO` mean that something else stands there.
-    pub(super) fn append(&self, path: &str) -> io::Result<File> {
+    fn file(&self, path: &str) -> io::Result<File> {
         let mode = Mode::RUSR | Mode::WUSR | Mode::RGRP | Mode::ROTH;
         let file = match self.resolve(path, FILE, mode) {
             Err(Errno::NOENT) => {
@@ -75,31 +72,6 @@ impl Folder {
             return Err(Errno::NXIO.into());
         }
         Ok(File::from(file))
-    }
-
-    /// Renames the file at `path` to `path.N`, with N one higher than any that is there.
-    ///
-    /// # Errors
-    /// As the system says.
-    pub(super) fn shelve(&self, path: &str) -> io::Result<()> {
-        let (parent, name) = path.rsplit_once('/').map_or((".", path), |(parent, name)| (parent, name));
-        let parent = self.resolve(parent, FOLDER, Mode::empty())?;
-        let mut last = 0;
-        for entry in fs::Dir::read_from(&parent)? {
-            let entry = entry?;
-            let number = entry.file_name().to_str().ok().and_then(|other| other.strip_prefix(name)?.strip_prefix('.'));
-            last = last.max(number.and_then(|text| text.parse::<u64>().ok()).unwrap_or(0));
-        }
-        for number in last.saturating_add(1).. {
-            let to = format!("{name}.{number}");
-            match fs::renameat_with(&parent, name, &parent, &to, RenameFlags::NOREPLACE) {
-                Err(Errno::EXIST) => {}
-                // File systems that know no such flag: the listing above has shown that the name is free.
-                Err(Errno::INVAL | Errno::NOSYS) => return Ok(fs::renameat(&parent, name, &parent, &to)?),
-                other => return Ok(other?),
-            }
-        }
-        Err(Errno::EXIST.into())
     }
 
     fn make_parents(&self, path: &str) -> Result<(), Errno> {
@@ -135,6 +107,40 @@ impl Folder {
                 fs::openat(above.as_ref().unwrap_or(&self.fd), name, flags, mode)
             }
         }
+    }
+}
+
+impl Below for Confined {
+    fn append(&self, path: &str) -> io::Result<Box<dyn Output>> {
+        Ok(Box::new(RealFile(self.file(path)?)))
+    }
+
+    fn shelve(&self, path: &str) -> io::Result<()> {
+        let (parent, name) = path.rsplit_once('/').map_or((".", path), |(parent, name)| (parent, name));
+        let parent = self.resolve(parent, FOLDER, Mode::empty())?;
+        let mut last = 0;
+        for entry in fs::Dir::read_from(&parent)? {
+            let entry = entry?;
+            let number = entry.file_name().to_str().ok().and_then(|other| other.strip_prefix(name)?.strip_prefix('.'));
+            last = last.max(number.and_then(|text| text.parse::<u64>().ok()).unwrap_or(0));
+        }
+        for number in last.saturating_add(1).. {
+            let to = format!("{name}.{number}");
+            match fs::renameat_with(&parent, name, &parent, &to, RenameFlags::NOREPLACE) {
+                Err(Errno::EXIST) => {}
+                // File systems that know no such flag: the listing above has shown that the name is free.
+                Err(Errno::INVAL | Errno::NOSYS) => return Ok(fs::renameat(&parent, name, &parent, &to)?),
+                other => return Ok(other?),
+            }
+        }
+        Err(Errno::EXIST.into())
+    }
+
+    fn sync_names(&self, path: &str) -> io::Result<()> {
+        for (at, _) in path.match_indices('/').rev() {
+            fs::fsync(self.resolve(&path[..at], FOLDER, Mode::empty())?)?;
+        }
+        Ok(fs::fsync(&self.fd)?)
     }
 }
 
