@@ -22,6 +22,7 @@ mod rules;
 pub mod schema;
 mod shape;
 mod state;
+pub mod topics;
 mod tree;
 mod vars;
 mod yaml;

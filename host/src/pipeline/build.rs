@@ -32,6 +32,7 @@ use crate::{
         worker::{Maker, ReadPorts, Spec, Worker},
     },
     time::Tumbling,
+    topic::Topics,
 };
 
 /// A stage's plugin, ready to make instances.
@@ -57,6 +58,8 @@ pub struct Parts {
     pub sinks: Vec<Box<dyn Sink>>,
     /// Where its dead letters are found, once it has started.
     pub letters: Access,
+    /// The topics of the host, where it keeps state.
+    pub topics: Option<Arc<Topics>>,
     /// Where commits are kept beyond the process, and what is there.
     pub durable: Option<(Durable, Option<Restored>)>,
 }

@@ -25,6 +25,7 @@ use super::{
     pace::Pace,
     sink_task::{SinkFailure, SinkTask},
     source_task::{OpenWindows, Order, SourceTask, Terms, Word},
+    topics,
 };
 use crate::{
     config::graph::{Graph, Input as Kind, Port, Producer},
@@ -113,7 +114,8 @@ pub struct Running {
 
 /// Starts a pipeline on the current runtime, which needs a blocking thread for each worker and conductor.
 pub fn start(parts: Parts) -> Running {
-    let board = Arc::new(Board::new(parts.graph.clone(), parts.letters.clone()));
+    topics::rest(&parts);
+    let board = Arc::new(Board::new(parts.graph.clone(), parts.letters.clone(), parts.topics.as_deref()));
     let (commands, receiver) = mpsc::channel(16);
     let supervisor = Supervisor { board: board.clone(), commands: receiver, drain: None, durable: None };
     let task = tokio::spawn(supervisor.supervise(parts));
@@ -142,7 +144,7 @@ pub(super) enum RunEnd {
 
 impl Supervisor {
     async fn supervise(mut self, parts: Parts) -> Ended {
-        let Parts { graph, sources, plugins, sinks, durable, letters: _ } = parts;
+        let Parts { graph, sources, plugins, sinks, durable, letters: _, topics: _ } = parts;
         let mut committed = Committed::empty(&graph);
         let (durable, restored) = durable.map_or((None, None), |(durable, restored)| (Some(durable), restored));
         self.durable = durable;

@@ -13,6 +13,7 @@ mod parts;
 mod restarts;
 mod sinks;
 mod state;
+mod topics;
 
 use std::{
     sync::{Arc, Mutex, atomic::Ordering},

@@ -13,3 +13,4 @@ mod receivers;
 mod secrets;
 mod signals;
 mod state;
+mod topics;

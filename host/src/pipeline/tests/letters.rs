@@ -16,7 +16,7 @@ use crate::{
         durable::{Durable, Signature},
         letters::Resting,
     },
-    sink::log::{Terms, open},
+    sink::log::{Room, Terms, open},
     store::{Lock, Settings, Store},
 };
 
@@ -68,10 +68,11 @@ fn parts(plan: &Plan, store: &Arc<Store>, disk: &Sim, max: u64, collected: &Coll
         folder: Letters::folder("test"),
         keep: Duration::from_secs(3600),
         max,
+        room: Room::Person,
         cure: "make room".to_owned(),
     };
     let form = Arc::new(move |batch: &_, epoch, now| crate::letter::blocks(batch, &origins, epoch, now));
-    parts.sinks.push(Box::new(open(terms, form, parts.letters.clone())));
+    parts.sinks.push(Box::new(open(terms, form, parts.letters.clone(), None)));
     let signatures = parts.graph.stages.iter().map(|stage| Signature::of(stage, "fake", 1)).collect();
     let durable = Durable::new(store.clone(), parts.graph.clone(), signatures);
     let restored = durable.restore().unwrap();
