@@ -285,7 +285,7 @@ async fn open_source(
     Ok(match &config.input {
         Input::File(file) => Box::new(source::file::open(file, &graph.folder, name, *format, stamp, max_record)?),
         Input::Stdin(stdin) => {
-            let source = Box::new(source::stdin::open(*format, stamp, max_record)?);
+            let source: Box<dyn Source> = Box::new(source::stdin::open(*format, stamp, max_record)?);
             // Who writes to a pipe is not answered.
             if stdin.journal { journaled(source, Answer::Accepted, graph, name, topics)? } else { source }
         }
@@ -300,7 +300,7 @@ async fn open_source(
         Input::Http(http) => {
             let decode = source::http::Decode { format: *format, stamp, max_record };
             let source = source::http::open(http, name, decode, config.rate, source::http::Limits::default()).await?;
-            let source = Box::new(source);
+            let source: Box<dyn Source> = Box::new(source);
             if http.journal { journaled(source, http.answer(), graph, name, topics)? } else { source }
         }
     })

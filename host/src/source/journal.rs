@@ -166,7 +166,8 @@ impl Source for Journal {
                 self.source.commit(&position).await?;
             }
             if self.has_ended && self.unanswered.is_empty() {
-                self.source.commit(&self.source.position()).await?;
+                let position = self.source.position();
+                self.source.commit(&position).await?;
             }
             self.reported.clear();
             self.work.lend(move |work| work.forget(offset)).await?;
