@@ -142,10 +142,8 @@ const LATER: &[&str] = &[
     "drift",
     "tests",
     "outbox",
-    "journal",
     "require_digest",
     "priority",
-    "answer",
     "probation",
 ];
 

@@ -372,7 +372,7 @@ impl Plan {
         }
         let source = |name: &str| graph::Source {
             name: name.to_owned(),
-            input: Input::Stdin(crate::source::stdin::Config {}),
+            input: Input::Stdin(crate::source::stdin::Config::default()),
             format: Format::Lines,
             stamp: Stamp::default(),
             watermark: Watermark {
