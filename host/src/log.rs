@@ -18,6 +18,7 @@ mod recover;
 mod repair;
 mod retain;
 mod segment;
+mod whole;
 
 use std::{
     collections::VecDeque,
@@ -37,6 +38,7 @@ pub use access::{Access, Readable};
 use append::Writer;
 pub use error::Error;
 pub use read::{From, Reader, Verified};
+pub use recover::make_folders;
 pub use repair::{Skipped, repair};
 pub use retain::{Keep, Removed};
 use segment::Segment;
@@ -132,6 +134,22 @@ impl Log {
         }))
     }
 
+    /// Opens the log in `folder` as [`open`](Self::open) does, but keeps every whole block behind `committed` too, and says how
+    /// many bytes behind the last of these were cut: its writer answers for what was synced before a commit holds it.
+    ///
+    /// # Errors
+    /// As of [`open`](Self::open).
+    pub fn open_whole(
+        disk: Arc<dyn Disk>,
+        folder: &Path,
+        committed: Mark,
+        settings: Settings,
+    ) -> Result<(Arc<Self>, u64), Error> {
+        let (end, torn) = whole::end(&*disk, folder, committed, settings)?;
+        let log = Self::open(disk, folder, (end != Mark::default()).then_some(end), settings)?;
+        Ok((log, torn))
+    }
+
     /// Whether `folder` holds segments of a log, of whatever state they are.
     ///
     /// # Errors
@@ -160,6 +178,11 @@ impl Log {
     /// Offset after the last committed record; as cheap as reading a number, so it may be asked at every turn.
     pub fn end(&self) -> u64 {
         self.end.load(Ordering::Acquire)
+    }
+
+    /// The end of what is committed.
+    pub fn committed_end(&self) -> Mark {
+        locked(&self.shelf).committed
     }
 
     /// Length of all segments in bytes, with what was appended and not yet written.

@@ -12,6 +12,7 @@ pub mod file;
 pub mod generate;
 pub mod host_metrics;
 pub mod http;
+pub mod journal;
 pub mod stdin;
 pub mod stream;
 pub mod topic;

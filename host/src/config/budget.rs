@@ -41,7 +41,12 @@ pub fn summands(graph: &Graph) -> Vec<Summand> {
             add(format!("keys that the source `{}` remembers", source.name), config.keys.0);
         }
     }
-    let seeks = |input: &Input| matches!(input, Input::File(_) | Input::Topic(..) | Input::Generate(_));
+    let seeks = |input: &Input| match input {
+        Input::File(_) | Input::Topic(..) | Input::Generate(_) => true,
+        Input::Http(config) => config.journal,
+        Input::Stdin(config) => config.journal,
+        Input::HostMetrics(_) => false,
+    };
     if graph.sources.iter().any(|source| !seeks(&source.input)) {
         add(format!("what `{name}` keeps to send it again (`uncommitted`)"), graph.uncommitted.0);
     }

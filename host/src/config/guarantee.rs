@@ -18,6 +18,7 @@ use super::{
     graph::{Consumer, Graph, Input, Output, Producer},
     load::Loaded,
 };
+use crate::source::journal::Answer;
 
 /// How often each record counts at a sink, weakest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -132,12 +133,19 @@ fn of_source(input: &Input) -> (Risk, Option<&'static str>) {
     let resent = Risk { doubles: true, ..Risk::default() };
     match input {
         Input::File(_) | Input::Topic(..) | Input::Generate(_) => (Risk::default(), None),
+        Input::Http(config) if config.answer() == Answer::Accepted => (
+            Risk { loses: true, doubles: true },
+            Some("what was answered at once and not committed is gone after a fall"),
+        ),
         Input::Http(_) => (
             resent,
             Some(
                 "who had no answer before a fall sends again what may have been committed, and counts twice without an `Idempotency-Key`",
             ),
         ),
+        Input::Stdin(config) if config.journal => {
+            (forgets, Some("what was in the pipe and not in the journal is gone after a fall"))
+        }
         Input::Stdin(_) => (forgets, Some("what was read and not committed is gone after a fall")),
         Input::HostMetrics(_) => (forgets, Some("what was measured and not committed is gone after a fall")),
     }

@@ -141,10 +141,8 @@ const LATER: &[&str] = &[
     "drift",
     "tests",
     "outbox",
-    "journal",
     "require_digest",
     "priority",
-    "answer",
 ];
 
 pub(crate) fn misfit_told(misfit: &Misfit, text: &Arc<Text>) -> Diagnostic {

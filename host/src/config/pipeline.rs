@@ -146,6 +146,13 @@ pub struct Source {
     pub max_record: Spanned<Size>,
 }
 
+impl Source {
+    /// Whether what it takes in is written to a journal.
+    pub fn is_journaled(&self) -> bool {
+        self.http.as_ref().is_some_and(|http| http.journal) || self.stdin.as_ref().is_some_and(|stdin| stdin.journal)
+    }
+}
+
 /// How event time goes on at a source.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]

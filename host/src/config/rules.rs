@@ -11,7 +11,7 @@ use super::{
     place::{Spanned, Table},
     tree::Tree,
 };
-use crate::{codec::Format, sink::http::Misuse};
+use crate::{codec::Format, sink::http::Misuse, source::journal::Answer};
 
 /// Whether `name` can name a pipeline, source, stage, sink, side output or variable.
 pub(crate) fn is_name(name: &str) -> bool {
@@ -192,6 +192,14 @@ impl Rules {
         self.pointer("key", source.key.as_ref());
         self.pointer("time", source.time.as_ref());
         self.range("max_record", source.max_record.0.into(), 1..=1 << 30, " bytes", &source.max_record.span);
+        if let Some(http) = source.http.as_ref().filter(|http| !http.journal && http.answer == Some(Answer::Journaled))
+        {
+            let answer = written.and_then(|written| written.get("http")?.get("answer"));
+            let span = answer.map_or(0..0, |answer| answer.span.clone());
+            let message =
+                format!("no request to `{}` can be answered once it is in a journal: there is none", http.listen);
+            self.fault(codes::NO_EFFECT, message, &span, "add `journal: true`");
+        }
         let Some(decode) = &source.decode else { return };
         if source.topic.is_some() {
             self.no_effect("`decode` of a source whose records have been decoded", &decode.span);

@@ -44,6 +44,21 @@ pub(super) fn recover(
     Ok(segments)
 }
 
+/// Makes the folders between that of the state and that of a log in it, each of which has to outlast a fall.
+///
+/// # Errors
+/// What the disk says.
+pub fn make_folders(disk: &dyn Disk, state: &Path, folder: &Path) -> Result<(), Error> {
+    let mut made = state.to_owned();
+    for part in folder.parent().into_iter().flat_map(Path::components) {
+        let above = made.clone();
+        made.push(part);
+        let synced = disk.create_folder(&made).and_then(|()| disk.sync_folder(&above));
+        synced.map_err(Error::io("make the folder", &made))?;
+    }
+    Ok(())
+}
+
 /// Makes the folder durable, whoever has made it: an earlier process may have ended before it could.
 fn create(disk: &dyn Disk, folder: &Path) -> Result<(), Error> {
     disk.create_folder(folder).map_err(Error::io("create", folder))?;

@@ -9,6 +9,7 @@ mod fuzz;
 mod model;
 mod reading;
 mod retention;
+mod whole;
 
 use std::{
     path::{Path, PathBuf},

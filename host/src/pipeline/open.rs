@@ -36,7 +36,10 @@ use crate::{
         self, Sink,
         log::{Form, LogSink, Room},
     },
-    source::{self, Source},
+    source::{
+        self, Source,
+        journal::{self, Answer},
+    },
     stage::{generation::Standing, worker::Maker},
     topic::Topics,
 };
@@ -403,7 +406,11 @@ async fn open_source(
     let max_record = config.max_record.bytes();
     Ok(match &config.input {
         Input::File(file) => Box::new(source::file::open(file, &graph.folder, name, *format, stamp, max_record)?),
-        Input::Stdin(_) => Box::new(source::stdin::open(*format, stamp, max_record)?),
+        Input::Stdin(stdin) => {
+            let source: Box<dyn Source> = Box::new(source::stdin::open(*format, stamp, max_record)?);
+            // Who writes to a pipe is not answered.
+            if stdin.journal { journaled(source, Answer::Accepted, graph, name, topics)? } else { source }
+        }
         Input::Topic(topic, group) => {
             let reader = topics::part(&graph.name, name);
             let group = group.clone();
@@ -414,9 +421,24 @@ async fn open_source(
         Input::HostMetrics(metrics) => source::host_metrics::open(metrics, name, stamp, max_record)?,
         Input::Http(http) => {
             let decode = source::http::Decode { format: *format, stamp, max_record };
-            Box::new(source::http::open(http, name, decode, config.rate, source::http::Limits::default()).await?)
+            let source = source::http::open(http, name, decode, config.rate, source::http::Limits::default()).await?;
+            let source: Box<dyn Source> = Box::new(source);
+            if http.journal { journaled(source, http.answer(), graph, name, topics)? } else { source }
         }
     })
+}
+
+/// Puts a journal in front of a source.
+fn journaled(
+    source: Box<dyn Source>,
+    answer: Answer,
+    graph: &Graph,
+    name: &str,
+    topics: Option<&Topics>,
+) -> anyhow::Result<Box<dyn Source>> {
+    let topics = topics.context("open a journal without state")?;
+    let (disk, state, folder) = (topics.disk().clone(), topics.state().to_owned(), journal::folder(&graph.name, name));
+    Ok(Box::new(journal::open(source, journal::Terms { disk, state, folder, answer })))
 }
 
 /// Within which ids of records mean the same: where counts begin anew, for the edges have changed, ids do too, and are

@@ -26,7 +26,7 @@ use crate::{
     disk::Disk,
     epoch::Epoch,
     lent::Lent,
-    log::{Access, Block, Error, Keep, Log, Mark, Readable, Settings},
+    log::{Access, Block, Error, Keep, Log, Mark, Readable, Settings, make_folders},
     time::now,
 };
 
@@ -196,7 +196,7 @@ impl Writer {
         if committed.is_none() && Log::is_in(&**disk, &path)? {
             bail!("begin the log {}: it holds records that the store knows nothing of; {cure}", path.display());
         }
-        folders(&**disk, state, folder)?;
+        make_folders(&**disk, state, folder)?;
         self.waiting.clear();
         self.log = Some(Log::open(disk.clone(), &path, committed, settings(*max))?);
         Ok(())
@@ -265,18 +265,6 @@ impl Writer {
             Room::Person | Room::Readers(_) | Room::Oldest => Ok(()),
         }
     }
-}
-
-/// Makes the folders between the state's and the log's own, each of which has to outlast a fall.
-fn folders(disk: &dyn Disk, state: &Path, folder: &Path) -> anyhow::Result<()> {
-    let mut made = state.to_owned();
-    for part in folder.parent().into_iter().flat_map(Path::components) {
-        let above = made.clone();
-        made.push(part);
-        let synced = disk.create_folder(&made).and_then(|()| disk.sync_folder(&above));
-        synced.with_context(|| format!("make the folder {}", made.display()))?;
-    }
-    Ok(())
 }
 
 /// What an error of the log means: room may come back, the rest does not.

@@ -1,8 +1,9 @@
 //! Source `http`: records that others post.
 //!
-//! Owns the way from accepted bodies to records, and the promise to the client: 200 only once the records' epoch has
-//! committed. It must not know epochs, only positions. Invariant: what was handed out is answered for exactly once, by
-//! its commit, by the client's patience, or by the end of the source; what was not handed out has written nothing.
+//! Owns the way from accepted bodies to records, and the promise to the client: 200 only once it is told that the records
+//! are committed, or in the journal in front of it. It must not know epochs, only positions. Invariant: what was handed out
+//! is answered for exactly once, by its commit, by the client's patience, or by the end of the source; what was not handed
+//! out has written nothing.
 
 use std::collections::VecDeque;
 use std::net::{SocketAddr, TcpListener};
@@ -22,9 +23,9 @@ use tokio_util::task::AbortOnDropHandle;
 use self::answer::{Answer, Outcome};
 use self::body::Body;
 use self::rate::Pace;
-use self::remembered::Remembered;
+use self::remembered::{Arrival, Remembered};
 use self::serve::{Door, Offer, Posted, Shape};
-use super::{Chunk, Kept, Position, Read, Source};
+use super::{Chunk, Kept, Position, Read, Source, journal::Answer as When};
 use crate::batch::Limit;
 use crate::codec::{Decoder, Format, Origin, Stamp};
 use crate::time::now;
@@ -49,12 +50,26 @@ pub struct Config {
     /// Budget for all bodies in hand, part of the host's memory sum.
     #[serde(default = "bodies")]
     pub bodies: Size,
+    /// Whether what was accepted is written to a journal in the host's state before it goes on: it outlasts a fall, and can be
+    /// read again.
+    #[serde(default)]
+    pub journal: bool,
+    /// When a request is answered: `journaled` by default where there is a journal, else `committed`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answer: Option<When>,
     /// How long a request with an `Idempotency-Key` is remembered after its commit: the same one again gets the same answer.
     #[serde(default = "remember")]
     pub remember: Span,
     /// Budget for the keys that are remembered, part of the host's memory sum; at it, requests with a new key are turned away.
     #[serde(default = "keys")]
     pub keys: Size,
+}
+
+impl Config {
+    /// When a request is answered.
+    pub fn answer(&self) -> When {
+        self.answer.unwrap_or(if self.journal { When::Journaled } else { When::Committed })
+    }
 }
 
 fn root() -> String {
@@ -165,6 +180,8 @@ struct Pending {
 /// A running source of posted records.
 pub struct Http {
     name: String,
+    /// When requests are answered; whoever is behind says when that has come, but for those that are answered at once.
+    when: When,
     address: SocketAddr,
     /// A decoder for the source's own format, for lines of JSON, and for JSON documents.
     decoders: [Decoder; 3],
@@ -219,6 +236,7 @@ pub async fn open(
     let decoder = |format| Decoder::new(format, decode.stamp, decode.max_record);
     Ok(Http {
         name: name.to_owned(),
+        when: config.answer(),
         address,
         decoders: [
             decoder(decode.format),
@@ -259,6 +277,9 @@ impl Source for Http {
                     self.current = begin(&offer, self.pace.as_ref(), &self.remembered);
                 }
                 let chunk = self.gather(most)?;
+                if self.when == When::Accepted {
+                    self.answer_through(self.handed);
+                }
                 if chunk.answered > 0 || !chunk.batch.is_empty() {
                     return Ok(Read::Chunk(chunk));
                 }
@@ -279,13 +300,7 @@ impl Source for Http {
         async move {
             let through = position.0.as_u64().with_context(|| format!("commit {}: no number", position.0))?;
             locked(&self.remembered).committed();
-            while let Some(pending) = self.pending.pop_front_if(|pending| pending.through <= through) {
-                if let Some(key) = &pending.key {
-                    locked(&self.remembered).settled(key, now());
-                }
-                // A client that has gone, or waits no longer, has nobody to tell.
-                let _ = pending.answer.send(Answer::Decided(pending.outcome));
-            }
+            self.answer_through(through);
             if self.ended && self.pending.is_empty() && !self.closing.is_cancelled() {
                 // The last answers are on their way; the process may end as soon as this returns.
                 self.closing.cancel();
@@ -318,6 +333,17 @@ impl Http {
     /// Records that were refused, and answered as such.
     pub fn refused(&self) -> u64 {
         self.refused
+    }
+
+    /// Answers the requests whose last record stands before `through`.
+    fn answer_through(&mut self, through: u64) {
+        while let Some(pending) = self.pending.pop_front_if(|pending| pending.through <= through) {
+            if let Some(key) = &pending.key {
+                locked(&self.remembered).settled(key, now());
+            }
+            // A client that has gone, or waits no longer, has nobody to tell.
+            let _ = pending.answer.send(Answer::Decided(pending.outcome));
+        }
     }
 
     /// Records of the request in hand and of those that already wait behind it.
@@ -394,6 +420,15 @@ fn begin(offer: &Offer, pace: Option<&Pace>, remembered: &Mutex<Remembered>) -> 
         let _ = answer.send(Answer::OverRate(wait));
         return None;
     }
+    // It may have come before what earlier processes knew of it had been read.
+    let before = match key.as_ref().and_then(|key| locked(remembered).recalled(key)) {
+        Some(Arrival::Known(outcome)) => {
+            let _ = answer.send(Answer::Decided(outcome));
+            return None;
+        }
+        Some(Arrival::New(outcome)) => outcome,
+        _ => before,
+    };
     Some(Current { key, skip: before.records(), shape, body, used: 0, outcome: before, answer })
 }
 

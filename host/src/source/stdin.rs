@@ -18,7 +18,11 @@ use crate::codec::{Decoder, Format, Stamp};
 /// What `stdin:` of a source takes.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Config {}
+pub struct Config {
+    /// Whether what was read is written to a journal in the host's state before it goes on, so that it outlasts a fall.
+    #[serde(default)]
+    pub journal: bool,
+}
 
 /// Bytes of one read: what a pipe holds.
 const BLOCK: usize = 64 << 10;

@@ -182,10 +182,23 @@ fn post(address: SocketAddr, headers: &str, record: &str) -> std::io::Result<boo
 /// T1, of a source that cannot be asked again: who was answered 200 finds the record, once.
 #[test]
 fn a_record_that_was_answered_200_outlives_the_host() {
+    a_record_that_was_answered_outlives_the_host("100ms", "");
+}
+
+/// The same of a source that answers when a record is in its journal, long before it is committed.
+#[test]
+fn a_record_that_was_answered_from_the_journal_outlives_the_host() {
+    a_record_that_was_answered_outlives_the_host("3s", ", journal: true");
+}
+
+#[track_caller]
+fn a_record_that_was_answered_outlives_the_host(epoch: &str, more: &str) {
     let (folder, seed) = (Folder::new(), seed());
-    let pipeline = "version: 1\nname: posted\nepoch: 100ms\n\
-                    sources:\n  in: { http: { listen: \"127.0.0.1:0\" }, decode: json }\n\
-                    sinks:\n  out: { from: in, file: { path: out.ndjson }, encode: json }\n";
+    let pipeline = format!(
+        "version: 1\nname: posted\nepoch: {epoch}\n\
+         sources:\n  in: {{ http: {{ listen: \"127.0.0.1:0\"{more} }}, decode: json }}\n\
+         sinks:\n  out: {{ from: in, file: {{ path: out.ndjson }}, encode: json }}\n"
+    );
     folder.write("p.yaml", pipeline);
     let (mut answered, mut worst) = (Vec::new(), Duration::ZERO);
     let (kills, next) = (kills() * 2 / 5, AtomicU64::new(0));
@@ -229,10 +242,23 @@ fn a_record_that_was_answered_200_outlives_the_host() {
 /// T1, of a client that repeats what was not answered, under the key that it came with: whatever it posted is there once.
 #[test]
 fn a_request_that_is_repeated_under_its_key_counts_once() {
+    a_repeated_request_counts_once("100ms", "");
+}
+
+/// The same of a source that answers from its journal, which remembers the keys with the records.
+#[test]
+fn a_request_that_is_repeated_counts_once_in_a_journal() {
+    a_repeated_request_counts_once("1s", ", journal: true");
+}
+
+#[track_caller]
+fn a_repeated_request_counts_once(epoch: &str, more: &str) {
     let (folder, seed) = (Folder::new(), seed());
-    let pipeline = "version: 1\nname: keyed\nepoch: 100ms\n\
-                    sources:\n  in: { http: { listen: \"127.0.0.1:0\" }, decode: json }\n\
-                    sinks:\n  out: { from: in, file: { path: out.ndjson }, encode: json }\n";
+    let pipeline = format!(
+        "version: 1\nname: keyed\nepoch: {epoch}\n\
+         sources:\n  in: {{ http: {{ listen: \"127.0.0.1:0\"{more} }}, decode: json }}\n\
+         sinks:\n  out: {{ from: in, file: {{ path: out.ndjson }}, encode: json }}\n"
+    );
     folder.write("p.yaml", pipeline);
     let (kills, next, repeated) = (kills() * 2 / 5, AtomicU64::new(0), AtomicU64::new(0));
     let (unanswered, mut worst) = (Mutex::new(Vec::new()), Duration::ZERO);

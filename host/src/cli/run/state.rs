@@ -18,6 +18,7 @@ use crate::{
         open::Prepared,
         topics,
     },
+    source::journal,
     store::{self, Lock, Settings, Store, StoreError},
     topic::Topics,
 };
@@ -62,6 +63,9 @@ pub(super) async fn restore(
     let mut written = topics::logs(store, &graph.name).map_err(unread)?;
     durable.reset(reset).await.map_err(unusable)?;
     give_up_letters(graph, reset)?;
+    if let Some(folder) = folder {
+        give_up_journals(graph, folder, reset)?;
+    }
     if let Some(folder) = folder.filter(|_| reset.iter().any(|name| name == "all")) {
         let named = graph.topics_written().map(|(topic, sink)| (topic.to_owned(), topics::part(&graph.name, sink)));
         written.extend(named);
@@ -114,6 +118,22 @@ fn give_up_letters(graph: &Graph, reset: &[String]) -> Result<(), Box<Answer>> {
         })?;
         if had_any {
             tracing::warn!(pipeline = graph.name, "its dead letters are given up with its state");
+        }
+    }
+    Ok(())
+}
+
+/// Removes the journals of sources that begin anew.
+fn give_up_journals(graph: &Graph, folder: &Path, reset: &[String]) -> Result<(), Box<Answer>> {
+    let disk: Arc<dyn Disk> = Arc::new(RealDisk);
+    for source in graph.sources.iter().filter(|source| reset.iter().any(|name| name == "all" || *name == source.name)) {
+        let journal = folder.join(journal::folder(&graph.name, &source.name));
+        let had_one = letters::discard(&disk, &journal).map_err(|error| {
+            let trouble = Trouble::of(format!("give up the journal of `{}`: {error:#}", source.name));
+            Box::new(Answer::failed(Exit::Environment, trouble.code(codes::STATE_UNUSABLE)))
+        })?;
+        if had_one {
+            tracing::warn!(pipeline = graph.name, source = source.name, "its journal is given up with its state");
         }
     }
     Ok(())

@@ -1,6 +1,6 @@
 //! Topics as one pipeline has them.
 //!
-//! Owns which topics lead to which inside of a graph, and that there has to be a place for them. What several pipelines
+//! Owns which topics lead to which inside of a graph, and that there has to be a place for them and for journals. What several pipelines
 //! come to together is checked in `config::topics`.
 
 use std::path::Path;
@@ -11,7 +11,7 @@ use super::{
 };
 use crate::sink::topic::WhenFull;
 
-/// Finds topics where nothing can be kept.
+/// Finds topics and journals where nothing can be kept.
 pub(super) fn need_state(loaded: &Loaded, state: Option<&Path>, flaws: &mut Vec<Flaw>) {
     if state.is_some() {
         return;
@@ -22,6 +22,11 @@ pub(super) fn need_state(loaded: &Loaded, state: Option<&Path>, flaws: &mut Vec<
     for name in sources.chain(sinks) {
         let message = format!("`{}` is a topic, and with `state: none` there is no place for it", name.value);
         flaws.push(Flaw::at(codes::NO_STATE, &name.span, message).cure("name a folder with `--state`"));
+    }
+    for (name, _) in pipeline.sources.iter().filter(|(_, source)| source.is_journaled()) {
+        let message = format!("`{}` has a journal, and with `state: none` there is no place for it", name.value);
+        let flaw = Flaw::at(codes::NO_STATE, &name.span, message);
+        flaws.push(flaw.cure("name a folder with `--state`, or take `journal` out"));
     }
 }
 

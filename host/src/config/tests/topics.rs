@@ -98,6 +98,12 @@ fn a_topic_without_state_and_fields_without_effect_are_refused() {
     ] {
         assert!(said.contains(expected), "{expected}: {said}");
     }
+    let yaml = "version: 1\nname: p\nsources: { in: { stdin: { journal: true } }, posts: { http: { listen: 'x:1', answer: journaled } } }\n\
+                sinks: { out: { from: [in, posts], discard: {} } }\n";
+    let journals = loaded(yaml, &[]).unwrap();
+    let said = render(&check(&journals, &facts(&journals), None).unwrap_err(), Colour::Off);
+    assert!(said.contains("`in` has a journal, and with `state: none` there is no place for it"), "{said}");
+    assert!(said.contains("no request to `x:1` can be answered once it is in a journal"), "{said}");
     let yaml = "version: 1\nname: p\nsources: { in: { topic: { name: a } } }\nsinks: { out: { from: in, topic: { name: b } } }\n";
     let loaded = loaded(yaml, &[]).unwrap();
     let said = render(&check(&loaded, &facts(&loaded), None).unwrap_err(), Colour::Off);

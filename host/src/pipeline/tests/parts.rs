@@ -447,7 +447,7 @@ impl Plan {
         }
         let source = |name: &str| graph::Source {
             name: name.to_owned(),
-            input: Input::Stdin(crate::source::stdin::Config {}),
+            input: Input::Stdin(crate::source::stdin::Config::default()),
             format: Format::Lines,
             stamp: Stamp::default(),
             watermark: Watermark { lag: Span(self.lag), idle: Span(self.idle), ahead: Span(Duration::from_secs(3600)) },

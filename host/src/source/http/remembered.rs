@@ -143,6 +143,19 @@ impl Remembered {
         }
     }
 
+    /// What is known of a request that is to be taken, where it has been recalled since it came.
+    pub(super) fn recalled(&mut self, key: &Arc<str>) -> Option<Arrival> {
+        let entry = self.entries.get_mut(key)?;
+        match entry.stage {
+            Stage::Settled(_) => Some(Arrival::Known(entry.outcome.clone())),
+            Stage::Broken(at) => {
+                entry.stage = Stage::Offered(Some(at));
+                Some(Arrival::New(entry.outcome.clone()))
+            }
+            Stage::Offered(_) | Stage::Taken { .. } => None,
+        }
+    }
+
     /// Takes in that a request has not been taken, and was answered so: who posts it again is welcome.
     pub(super) fn withdrawn(&mut self, key: &Arc<str>, answer: &Answer) {
         let Some(entry) = self.entries.get_mut(key) else { return };
@@ -221,7 +234,16 @@ impl Remembered {
             let digest = u128::from(row.digest[0]) << 64 | u128::from(row.digest[1]);
             self.bytes += COST + 2 * key.len() + row.outcome.bytes();
             left.push((row.at, key.clone()));
-            self.entries.insert(key, Entry { digest, outcome: row.outcome, stage, is_kept: true, waiting: Vec::new() });
+            let mut entry = Entry { digest, outcome: row.outcome, stage, is_kept: true, waiting: Vec::new() };
+            // A journal tells again what a commit may have told, and somebody may have come before either was read.
+            if let Some(before) = self.entries.remove(&key) {
+                self.bytes -= COST + 2 * key.len() + before.outcome.bytes();
+                entry.waiting = before.waiting;
+                if row.is_whole {
+                    tell(&mut entry.waiting, &Answer::Decided(entry.outcome.clone()));
+                }
+            }
+            self.entries.insert(key, entry);
         }
         left.sort();
         self.left.extend(left);

@@ -29,12 +29,14 @@ struct Setup {
     rate: Option<Rate>,
     bodies: Size,
     keys: Size,
+    answer: Option<When>,
     limits: Limits,
 }
 
 impl Default for Setup {
     fn default() -> Self {
-        Self { format: Format::Json, rate: None, bodies: bodies(), keys: keys(), limits: Limits::default() }
+        let (bodies, keys) = (bodies(), keys());
+        Self { format: Format::Json, rate: None, bodies, keys, answer: None, limits: Limits::default() }
     }
 }
 
@@ -52,6 +54,8 @@ impl Setup {
             bodies: self.bodies,
             remember: remember(),
             keys: self.keys,
+            journal: false,
+            answer: self.answer,
         };
         let stamp = Stamp::default();
         let decode = Decode { format: self.format, stamp: &stamp, max_record: 1 << 20 };

@@ -195,3 +195,21 @@ fn a_fact_that_no_source_like_this_has_written_is_refused_by_its_key() {
     let error = format!("{:#}", remembered.recall(facts).unwrap_err());
     assert!(error.contains("`mine`"), "{error}");
 }
+
+#[tokio::test]
+async fn who_came_before_a_key_was_recalled_hears_what_it_came_to_and_is_not_taken_again() {
+    let (marked, keep) = (marked(1, 7), Duration::from_millis(KEEP as u64));
+    let mut earlier = Remembered::new(keep, 1 << 20);
+    earlier.arrive(&marked, 0);
+    earlier.handed(&marked.key, &outcome(3), true);
+    let facts = earlier.changes(0);
+    let mut later = Remembered::new(keep, 1 << 20);
+    assert!(matches!(later.arrive(&marked, 1), Arrival::New(_)));
+    let Arrival::UnderWay(waiting) = later.arrive(&marked, 1) else { panic!("it is under way") };
+    later.recall(facts.clone()).unwrap();
+    let bytes = later.bytes;
+    later.recall(facts).unwrap();
+    assert_eq!(later.bytes, bytes, "what is told twice counts once");
+    assert!(matches!(waiting.await, Ok(Answer::Decided(told)) if told.accepted == 3));
+    assert!(matches!(later.recalled(&marked.key), Some(Arrival::Known(told)) if told.accepted == 3));
+}

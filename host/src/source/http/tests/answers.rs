@@ -16,6 +16,15 @@ async fn a_client_hears_nothing_before_the_commit_and_200_after_it() {
 }
 
 #[tokio::test]
+async fn a_client_that_is_to_hear_at_once_does_not_wait_for_the_commit() {
+    let mut source = Setup { answer: Some(When::Accepted), ..Setup::default() }.open().await;
+    let client = post_lines(&source, "{\"a\":1}\n{\"a\":2}\n");
+    assert_eq!(values(&chunk(&mut source).await), ["{\"a\":1}", "{\"a\":2}"]);
+    let reply = client.await.unwrap();
+    assert_eq!((reply.status, &reply.body["accepted"]), (200, &json!(2)));
+}
+
+#[tokio::test]
 async fn a_body_becomes_records_as_its_type_says() {
     let cases: &[(Format, &str, &str, &[&str])] = &[
         (Format::Json, "application/x-ndjson", "1\n{\"a\":2}", &["1", "{\"a\":2}"]),
