@@ -204,7 +204,7 @@ impl Life {
         capacity: usize,
     ) -> Self {
         let Begun { graph, sources, committed } = begun;
-        let (parts, board) = (plan.parts_into(collected), Arc::new(Board::new(graph.clone(), Access::default())));
+        let (parts, board) = (plan.parts_into(collected), Arc::new(Board::new(graph.clone(), Access::default(), None)));
         let mut wiring = build::wire(&graph, &board, &committed);
         let handles = wiring.inboxes.iter().map(|(to, inbox)| (*to, inbox.handle())).collect();
         let points = Arc::new(Mutex::new(VecDeque::new()));
