@@ -20,6 +20,7 @@ use super::{
     generations::Terms,
     ledger,
     reload::{Build as _, Reloading},
+    topics,
 };
 use crate::{
     config::{
@@ -36,7 +37,7 @@ use crate::{
         log::{Form, LogSink, Room},
     },
     source::{self, Source},
-    stage::worker::Maker,
+    stage::{generation::Standing, worker::Maker},
     topic::Topics,
 };
 
@@ -303,7 +304,7 @@ impl Prepared {
         }
         self.keep();
         let reloading = Some(self.reloading());
-        Ok(Parts { graph: self.graph, sources, plugins: self.makers, sinks, letters, reloading, durable: None })
+        Ok(Parts { graph: self.graph, sources, plugins: self.makers, sinks, letters, topics, reloading, durable: None })
     }
 
     /// Lets the generation that was committed serve the stage at this position first; where its file holds another one by
