@@ -152,3 +152,22 @@ impl fmt::Debug for Successor {
         to.debug_struct("Successor").field("generation", &self.spec.generation).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{plugin::Kind, stage::fake::spec};
+
+    #[test]
+    fn what_each_generation_served_is_handed_over_in_order_and_counted_anew() {
+        let generation = |generation| Spec { generation, ..spec(Kind::Filter, None) };
+        let mut standing = Standing::of(&generation(1));
+        standing.serve(10);
+        standing.take_over(&generation(2));
+        standing.serve(5);
+        standing.serve(1);
+        let handed = standing.hand_over();
+        assert_eq!((handed.generation, handed.served), (2, vec![(1, 10), (2, 6)]));
+        assert_eq!(standing.hand_over().served, [(2, 0)]);
+    }
+}
