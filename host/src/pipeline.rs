@@ -20,6 +20,7 @@ pub mod letters;
 pub mod open;
 pub mod pace;
 pub mod reload;
+pub mod retry;
 pub mod run;
 mod shelf;
 mod signature;

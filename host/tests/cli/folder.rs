@@ -218,7 +218,12 @@ impl Started {
 
 /// A guest of `tests/guests` as a plugin of `kind`: a core module of that world.
 pub(crate) fn guest(kind: &str, name: &str) -> Vec<u8> {
-    guest_of(kind, name, &wat(name))
+    guest_with(kind, name, "")
+}
+
+/// The same with `more` text in its module.
+pub(crate) fn guest_with(kind: &str, name: &str, more: &str) -> Vec<u8> {
+    guest_of(kind, name, &format!("{}\n{more}", wat(name)))
 }
 
 /// The text of a file of `tests/guests`.
