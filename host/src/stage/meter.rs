@@ -233,3 +233,18 @@ impl Meter {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fuel_is_told_for_each_record_and_for_the_fullest_call() {
+        let meter = Meter::default();
+        for (records, fuel, budget) in [(100, 700, 1000), (1, 20, 1000), (0, 0, 0)] {
+            meter.call(records, fuel, budget);
+        }
+        let Reading { fuel_per_record, fuel_peak, .. } = meter.read();
+        assert_eq!((fuel_per_record, fuel_peak), (Quantiles { p50: 7, p99: 7, max: 20 }, 700));
+    }
+}

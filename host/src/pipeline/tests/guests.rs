@@ -157,5 +157,5 @@ async fn an_instance_that_grows_is_replaced_before_it_comes_to_its_limit() {
     assert!(reading.plugin_memory <= 1 << 20 && reading.plugin_memory_budget == 1 << 20, "{reading:?}");
     let fuel = reading.fuel_per_record;
     assert!(0 < fuel.p50 && fuel.p50 <= fuel.p99 && fuel.p99 <= fuel.max, "{fuel:?}");
-    assert!((1..1000).contains(&reading.fuel_peak), "{reading:?}");
+    assert!(reading.fuel_peak < 1000, "{reading:?}");
 }
