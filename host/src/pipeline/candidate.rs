@@ -27,6 +27,7 @@ use crate::{
     },
     crash,
     plugin::{Engine, Kind},
+    stage::verify::{self, Vector},
 };
 
 /// How long a file has to stay as it is before it is read: whoever writes it writes on within that.
@@ -81,6 +82,13 @@ impl Build for Candidates {
             ));
         }
         let maker = configured(then, &plugin).map_err(|why| format!("it refuses its configuration: {}", mask(&why)))?;
+        if let Some(written) = &plugin.described().selftest {
+            let vectors: Vec<Vector> = serde_json::from_value(written.clone())
+                .map_err(|error| format!("its self-test cannot be read: {error}"))?;
+            if let Some(unfit) = verify::vectors(&plugin, &maker.limits, &vectors).first() {
+                return Err(format!("it does not pass its own self-test: {unfit}"));
+            }
+        }
         // What a commit will name has to be there before it serves.
         if let Some(shelf) = self.shelf() {
             shelf

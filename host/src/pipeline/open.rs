@@ -62,7 +62,7 @@ pub struct Prepared {
 /// Instances of a plugin under the limits and the configuration of one stage.
 pub(super) struct Configured {
     plugin: Plugin,
-    limits: Limits,
+    pub(super) limits: Limits,
     config: serde_json::Value,
 }
 

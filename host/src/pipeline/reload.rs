@@ -24,6 +24,7 @@ use super::{
     durable::now,
     generations::{Action, Ask, Candidate, Generations, Input, Terms},
     launch::Run,
+    run::RunEnd,
 };
 use crate::{
     config::graph::Graph,
@@ -301,8 +302,8 @@ impl Reloads {
                 if let Some(run) = run
                     && let Err(error) = exchange(&self.board, &graph, at, &stage.part, run).await
                 {
-                    // The run cannot go on with what serves now: the next one begins with the generation before.
-                    tracing::error!(pipeline, stage = name, error, "the generation before cannot serve this run");
+                    let why = format!("stage `{name}` cannot go back to generation {number}: {error}");
+                    run.stop(RunEnd::Restart(why));
                 }
             }
             Action::Done(number) => {

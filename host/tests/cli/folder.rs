@@ -234,8 +234,13 @@ fn wat(name: &str) -> String {
 
 /// A plugin of `kind` that calls itself `name`, with the functions in `text`.
 pub(crate) fn guest_of(kind: &str, name: &str, text: &str) -> Vec<u8> {
-    let described =
-        serde_json::json!({ "contract": "0.1.0", "kind": kind, "name": name, "version": "1.2.3" }).to_string();
+    let described = serde_json::json!({ "contract": "0.1.0", "kind": kind, "name": name, "version": "1.2.3" });
+    guest_described(kind, &described, text)
+}
+
+/// A plugin of `kind` that describes itself so, with the functions in `text`.
+pub(crate) fn guest_described(kind: &str, described: &serde_json::Value, text: &str) -> Vec<u8> {
+    let described = described.to_string();
     let common = wat("common")
         .replace("LENGTH", &described.len().to_string())
         .replace("\"DESCRIBED\"", &format!("{described:?}"));

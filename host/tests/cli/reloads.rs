@@ -3,10 +3,10 @@
 use std::{collections::BTreeMap, fs, os::unix::process::ExitStatusExt as _, time::Instant};
 
 use rustix::process::Signal;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tidegate::crash::RELOAD_POINTS;
 
-use crate::folder::{Folder, PATIENCE, Started, guest_of};
+use crate::folder::{Folder, PATIENCE, Started, guest_described, guest_of};
 
 /// What a filter does with every record.
 const KEEP: &str = "(call $keep_all (local.get $batch))";
@@ -16,8 +16,13 @@ const TRAP: &str = "unreachable";
 
 /// A filter that calls itself `name`.
 fn filter(name: &str, body: &str) -> Vec<u8> {
+    guest_of("filter", name, &function(body))
+}
+
+/// The function of a filter.
+fn function(body: &str) -> String {
     let head = "(func (export \"tidegate:plugin/filtering@0.1.0#filter\") (param $batch i32) (result i32)";
-    guest_of("filter", name, &format!("{head}\n  {body})"))
+    format!("{head}\n  {body})")
 }
 
 /// A pipeline through a filter into two files: what it keeps, and what it does not.
@@ -155,16 +160,28 @@ fn a_plugin_is_reloaded_rolled_back_and_refused_by_command_and_by_signal() {
     assert_eq!(reload(&["--now"]).exits(0).json()["result"]["generation"], 3);
     let fates: Vec<String> = history(&folder).iter().map(|one| one["fate"].to_string()).collect();
     assert_eq!(fates, ["\"replaced\"", "\"rolled_back\"", "\"probation\""]);
+    let described = json!({
+        "contract": "0.1.0", "kind": "filter", "name": "tested", "version": "1",
+        "selftest": [{ "records": [{ "value": "a" }], "out": [{ "of": 0 }] }],
+    });
+    folder.write("tested.wasm", guest_described("filter", &described, &function(DROP)));
+    let unfit = reload(&["tested.wasm", "--now"]).exits(1).json();
+    assert!(
+        unfit["error"]["message"].as_str().unwrap().contains("does not pass its own self-test: vector 0"),
+        "{unfit}"
+    );
+    folder.write("tested.wasm", guest_described("filter", &described, &function(KEEP)));
+    assert_eq!(reload(&["tested.wasm", "--now"]).exits(0).json()["result"]["generation"], 4);
     let back = folder.run(&["plugin", "rollback", "p", "work"]).exits(0);
     assert_eq!(back.out, "generation 1 serves `work` of `p`\n");
     folder.run(&["plugin", "rollback", "p", "work"]).exits(1).complains("no generation to go back to");
     folder.run(&["plugin", "reload", "p", "nobody"]).exits(2).complains("has none of that name");
     host.signal(Signal::HUP);
-    until_last(&folder, 4, "probation");
+    until_last(&folder, 6, "probation");
     let shown = folder.run(&["plugin", "history"]).exits(0).out;
     assert!(shown.starts_with("p: work\n") && shown.contains("somebody asked for the one before"), "{shown}");
     let status = folder.run(&["status"]).exits(0).out;
-    assert!(status.contains("generation 4 of work is on probation"), "{status}");
+    assert!(status.contains("generation 5 of work is on probation"), "{status}");
     drain(&folder, host);
     each_once(&folder);
 }
