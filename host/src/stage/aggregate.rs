@@ -6,17 +6,17 @@
 mod assign;
 mod ending;
 mod migrate;
-mod room;
 mod putback;
+mod room;
 
 use std::collections::BTreeMap;
 
 use assign::{Assigned, Touch};
 pub use ending::{Full, INCOMPLETE, RefusedGroups};
 pub use migrate::Migrated;
+pub use putback::Putback;
 pub use room::Room;
 use room::STATE_FULL;
-pub use putback::Putback;
 
 use super::{
     assemble::assemble,

@@ -9,8 +9,8 @@ use anyhow::{Context as _, anyhow, ensure};
 use hashbrown::HashMap;
 use tidegate::{
     batch::{Batch, ColumnBuilder},
-    letter,
     config::{OnError, WhenFull},
+    letter,
     plugin::{Engine, Fault, Instance, Interrupt, Kind, Limits, Plugin},
     stage::{
         aggregate::{Peers, Room, Rules, Windowing},
