@@ -5,12 +5,14 @@
 
 mod assign;
 mod ending;
+mod putback;
 mod room;
 
 use std::collections::BTreeMap;
 
 use assign::{Assigned, Touch};
 pub use ending::{Full, INCOMPLETE, RefusedGroups};
+pub use putback::Putback;
 pub use room::Room;
 use room::STATE_FULL;
 
