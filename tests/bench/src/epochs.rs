@@ -66,7 +66,7 @@ sinks: {{ out: {{ from: sums, discard: {{}} }} }}
         let signatures = graph.stages.iter().map(|stage| Signature::of(stage, "fold", 1)).collect();
         let durable = Durable::new(store, graph, signatures);
         let (took, ended) = runtime.block_on(async {
-            let mut parts = prepared.into_parts().await?;
+            let mut parts = prepared.into_parts(None).await?;
             parts.durable = Some((durable, None));
             let started = Start::now();
             let ended = pipeline::start(parts).task.await?;
@@ -127,7 +127,7 @@ pub fn pause(bytes: u64, changed: u64, rounds: usize) -> anyhow::Result<(Took, u
     let groups = bytes / GROUP;
     let spec = spec("fold", &Engine::new(None)?, OnError::Stop)?;
     let mut worker = Worker::new(spec, 0, &SavedGroups::new(), |_| true).map_err(failed)?;
-    let mut touch = |worker: &mut Worker, from: u64, to: u64, step: u64| -> anyhow::Result<()> {
+    let touch = |worker: &mut Worker, from: u64, to: u64, step: u64| -> anyhow::Result<()> {
         let keys: Vec<u64> = (from..to).map(|at| at * step % groups).collect();
         for part in keys.chunks(1024) {
             let records = Batch::of_values(part.iter().map(|_| "0123456789abcdef").collect())
