@@ -65,6 +65,13 @@ pub struct Plugin {
     pub digest: String,
 }
 
+impl Plugin {
+    /// Whether `named` is its name, or the beginning of its digest.
+    fn is(&self, named: &str) -> bool {
+        self.name == named || (!named.is_empty() && self.digest.starts_with(named))
+    }
+}
+
 /// Why a record became a letter, in a word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
