@@ -78,6 +78,11 @@ impl Plugin {
     fn of(batch: &Batch, at: usize) -> Option<Self> {
         serde_json::from_slice(batch.named(BY)?.get(at)?).ok()
     }
+
+    /// Whether `named` is its name, or the beginning of its digest.
+    fn is(&self, named: &str) -> bool {
+        self.name == named || (!named.is_empty() && self.digest.starts_with(named))
+    }
 }
 
 /// Why a record became a letter, in a word.

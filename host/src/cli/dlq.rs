@@ -79,6 +79,9 @@ struct Picks {
     /// Those that this source, stage or sink refused.
     #[arg(long, value_name = "NAME")]
     stage: Option<String>,
+    /// Those that this plugin refused: its name, or the beginning of its digest.
+    #[arg(long, value_name = "NAME|DIGEST")]
+    by: Option<String>,
     /// Those of this kind.
     #[arg(long, value_parser = kinds(), value_name = "KIND")]
     kind: Option<Kind>,
@@ -200,6 +203,7 @@ impl Picks {
         Query {
             stage: self.stage.clone(),
             kind: self.kind,
+            plugin: self.by.clone(),
             since: self.since.map(ago),
             text: self.text.clone(),
             from: None,

@@ -182,7 +182,7 @@ pub(super) mod tests {
     use super::{super::*, *};
 
     pub(in super::super) fn origins() -> Origins {
-        let plugin = Plugin { name: "p".to_owned(), version: "1.2.3".to_owned(), digest: "d".to_owned() };
+        let plugin = Plugin { name: "p".to_owned(), version: "1.2.3".to_owned(), digest: "d1g".to_owned() };
         let one = |name: &str, part, plugin| (name.to_owned(), Origin { name: name.to_owned(), part, plugin });
         Arc::new(BTreeMap::from([one("in", Part::Source, None), one("stage", Part::Stage, Some(plugin))]))
     }

@@ -23,6 +23,9 @@ pub struct Query {
     /// Of this kind.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kind: Option<Kind>,
+    /// Refused by the plugin of this name, or whose digest begins with this.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub plugin: Option<String>,
     /// Refused at this time or later, in milliseconds since the Unix epoch.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub since: Option<i64>,
@@ -52,6 +55,7 @@ impl Query {
         };
         self.stage.as_ref().is_none_or(|stage| *stage == letter.by.name)
             && self.kind.is_none_or(|kind| kind == letter.kind)
+            && self.plugin.as_ref().is_none_or(|plugin| letter.by.plugin.as_ref().is_some_and(|by| by.is(plugin)))
             && self.since.is_none_or(|since| letter.refused.1 >= since)
             && self.text.as_deref().is_none_or(is_in)
             && self.from.is_none_or(|from| letter.offset >= from)
@@ -158,6 +162,9 @@ mod tests {
             (Query { stage: some("stage"), ..Query::default() }, every(|at| at % 2 == 0)),
             (Query { stage: some("nobody"), ..Query::default() }, vec![]),
             (Query { kind: Some(Kind::Decode), ..Query::default() }, every(|at| at % 2 == 1)),
+            (Query { plugin: some("p"), ..Query::default() }, every(|at| at % 2 == 0)),
+            (Query { plugin: some("d1"), ..Query::default() }, every(|at| at % 2 == 0)),
+            (Query { plugin: some("d2"), ..Query::default() }, vec![]),
             (Query { since: Some(37_001), ..Query::default() }, vec![38, 39]),
             (Query { since: Some(40_000), ..Query::default() }, vec![]),
             (Query { text: some("reason 3"), ..Query::default() }, vec![3, 13, 23, 33]),

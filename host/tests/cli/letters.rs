@@ -182,6 +182,8 @@ fn a_dry_replay_says_how_many_letters_pass_through_the_stage_or_a_candidate_and_
     let found = replay(&["--stage", &stage, "--plugin", "poison.wasm", "--json"]).exits(1).json()["result"].clone();
     assert!(found["passed"].as_u64() < Some(5) && found["failed"][0]["letters"].as_u64() > Some(0), "{found}");
     // Only those that are picked.
+    assert_eq!(replay(&["--by", "nobody"]).exits(0).out, "0 of 0 now pass\n");
+    assert!(replay(&["--by", "where"]).exits(1).out.starts_with("0 of 5 now pass"));
     assert_eq!(replay(&["--text", "no such text", "--stage", &stage]).exits(0).out, "0 of 0 now pass\n");
 
     assert_eq!(letters(&folder, &[]).len(), 5, "nothing has been given up");
