@@ -372,7 +372,7 @@ impl<'a> World<'a> {
 
     /// What the next process finds.
     pub(super) fn restored(&self) -> Restored {
-        let Committed { epoch, sources, stages, sinks } = self.committed.clone();
+        let Committed { epoch, sources, stages, sinks, groups: _ } = self.committed.clone();
         Restored {
             epoch,
             sources: sources.into_iter().map(Some).collect(),
