@@ -141,7 +141,6 @@ const LATER: &[&str] = &[
     "sliding",
     "drift",
     "tests",
-    "outbox",
     "journal",
     "require_digest",
     "priority",

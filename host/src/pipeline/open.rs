@@ -5,10 +5,9 @@
 
 use std::{collections::BTreeMap, path::Path, sync::Arc};
 
-use super::{
-    build::{Parts, PluginPart},
-    ledger,
-};
+use anyhow::Context as _;
+
+use super::build::{Parts, PluginPart};
 use crate::{
     config::{
         Diagnostic, Loaded, codes,
@@ -21,6 +20,10 @@ use crate::{
     plugin::{Engine, Fault, Instance, Interrupt, Limits, LoadError, Plugin, standard},
     sink::{
         self, Sink,
+        http::{
+            HttpSink,
+            outbox::{self, Outbox},
+        },
         log::{Form, LogSink},
     },
     source::{self, Source},
@@ -215,8 +218,13 @@ impl Prepared {
             sinks.push(match &sink.output {
                 Output::File(file) => Box::new(sink::file::open(file, &self.graph.folder, &sink.name, sink.format)?),
                 Output::Http(http, requests) => {
-                    let scope = scope(&self.graph, &sink.name);
-                    Box::new(sink::http::open(http, *requests, scope)?)
+                    // Ids of records are unique within a pipeline, and another of its sinks may post the same.
+                    let scope = format!("{}.{}", self.graph.name, sink.name);
+                    let posts = sink::http::open(http, *requests, scope)?;
+                    match requests.outbox {
+                        Some(max) => Box::new(self.open_outbox(posts, sink, max.0)?),
+                        None => Box::new(posts),
+                    }
                 }
                 Output::Stdout(_) => Box::new(sink::stdout::open(sink.format)?),
                 Output::Discard(_) => Box::new(sink::discard::open()),
@@ -224,6 +232,13 @@ impl Prepared {
             });
         }
         Ok(Parts { graph: self.graph, sources, plugins: self.makers, sinks, letters, durable: None })
+    }
+
+    fn open_outbox(&self, posts: HttpSink, sink: &graph::Sink, max: u64) -> anyhow::Result<Outbox> {
+        let state = self.graph.state().context("open an outbox: there is no state to keep it in")?.to_owned();
+        let retry = (sink.retry.first.0, sink.retry.max.0);
+        let folder = outbox::folder(&self.graph.name, &sink.name);
+        Ok(outbox::open(posts, outbox::Terms { disk: Arc::new(RealDisk), state, folder, max, retry }))
     }
 
     fn open_letters(&self, terms: &Letters, access: Access) -> LogSink {
@@ -272,11 +287,4 @@ async fn open_source(graph: &Graph, config: &graph::Source) -> anyhow::Result<Bo
             Box::new(source::http::open(http, name, decode, config.rate, source::http::Limits::default()).await?)
         }
     })
-}
-
-/// Within which ids of records mean the same: where counts begin anew, for the edges have changed, ids do too, and are
-/// those of other records.
-fn scope(graph: &Graph, sink: &str) -> String {
-    let edges: Vec<String> = graph.edges.iter().map(|edge| ledger::name(graph, edge)).collect();
-    format!("{}\0{sink}\0{}", graph.name, edges.join("\0"))
 }

@@ -241,7 +241,8 @@ fn verdict(error: Error) -> SinkError {
     }
 }
 
-fn now() -> i64 {
+/// Now, in milliseconds since the Unix epoch.
+pub(super) fn now() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }

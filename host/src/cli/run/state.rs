@@ -17,6 +17,7 @@ use crate::{
         letters,
         open::Prepared,
     },
+    sink::http::outbox,
     store::{self, Lock, Settings, Store, StoreError},
 };
 
@@ -53,6 +54,7 @@ pub(super) async fn restore(
     let durable = Durable::new(store.clone(), graph.clone(), signatures.collect());
     durable.reset(reset).await.map_err(unusable)?;
     give_up_letters(graph, reset)?;
+    give_up_outboxes(graph, reset)?;
     let restored = durable.restore().map_err(|unfit| match unfit {
         Unfit::Store(error) => unusable(error),
         Unfit::Changed { ref stage, .. } => refused(&graph.name, stage, &unfit),
@@ -77,6 +79,25 @@ fn give_up_letters(graph: &Graph, reset: &[String]) -> Result<(), Box<Answer>> {
         })?;
         if had_any {
             tracing::warn!(pipeline = graph.name, "its dead letters are given up with its state");
+        }
+    }
+    Ok(())
+}
+
+/// Removes what waits in the outboxes of sinks that begin anew.
+fn give_up_outboxes(graph: &Graph, reset: &[String]) -> Result<(), Box<Answer>> {
+    let Some(state) = graph.state() else { return Ok(()) };
+    for sink in graph.sinks.iter().filter(|sink| reset.iter().any(|name| name == "all" || *name == sink.name)) {
+        if !matches!(&sink.output, Output::Http(_, requests) if requests.outbox.is_some()) {
+            continue;
+        }
+        let (disk, name): (Arc<dyn Disk>, _) = (Arc::new(RealDisk), &sink.name);
+        let had_any = outbox::discard(&disk, &state.join(outbox::folder(&graph.name, name))).map_err(|error| {
+            let trouble = Trouble::of(format!("give up the outbox of `{name}`: {error:#}"));
+            Box::new(Answer::failed(Exit::Environment, trouble.code(codes::STATE_UNUSABLE)))
+        })?;
+        if had_any {
+            tracing::warn!(pipeline = graph.name, sink = name, "what waited to be sent is given up");
         }
     }
     Ok(())

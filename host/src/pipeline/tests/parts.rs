@@ -130,6 +130,7 @@ pub(super) struct Plan {
     troubled: Option<String>,
     refuses: Option<char>,
     truncates: bool,
+    has_ids: bool,
 }
 
 impl Plan {
@@ -164,7 +165,14 @@ impl Plan {
             troubled: None,
             refuses: None,
             truncates: false,
+            has_ids: false,
         }
+    }
+
+    /// Somebody needs ids.
+    pub(super) fn ids(mut self) -> Self {
+        self.has_ids = true;
+        self
     }
 
     pub(super) fn stage(mut self, name: &str, kind: Kind, from: &str, workers: usize) -> Self {
@@ -359,7 +367,7 @@ impl Plan {
             ttl: None,
             was: self.was.clone().filter(|_| *kind == Kind::Aggregate),
             fields: [].into(),
-            ids: false,
+            ids: self.has_ids,
         });
         let froms = self.stages.iter().map(|(.., from, _)| from).chain(self.sinks.iter().map(|(_, from)| from));
         let mut edges = Vec::new();
@@ -382,7 +390,7 @@ impl Plan {
             },
             rate: self.rate,
             max_record: Size(1 << 20),
-            ids: false,
+            ids: self.has_ids,
         };
         let names: &[&str] = if self.has_silent { &["in", "silent"] } else { &["in"] };
         let graph = Graph {
