@@ -24,6 +24,7 @@ use crate::{
     log::Readable,
     pipeline::{Board, Command, Drain, Status},
     store::Store,
+    topic::Topics,
 };
 
 pub use routes::{control, open};
@@ -39,6 +40,8 @@ pub struct Service {
     pub pipelines: Vec<Arc<Hosted>>,
     /// What outlives it, if anything does.
     pub store: Option<Arc<Store>>,
+    /// What its pipelines share, where anything outlives it.
+    pub topics: Option<Arc<Topics>>,
     /// Where a drain is asked for; the host's main loop holds the other end.
     pub drains: mpsc::Sender<Drain>,
     /// How long a drain may take where nobody says.

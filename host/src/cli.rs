@@ -27,6 +27,7 @@ mod settings;
 mod state;
 mod status;
 mod table;
+mod topic;
 
 use std::process::ExitCode;
 
@@ -71,6 +72,9 @@ enum Verb {
     /// Look at dead letters, records that could not be processed, and give them up.
     #[command(subcommand)]
     Dlq(dlq::Verb),
+    /// Look at topics: who writes, who reads, how far each has come.
+    #[command(subcommand)]
+    Topic(topic::Verb),
     /// Start, build, look at and try plugins.
     #[command(subcommand)]
     Plugin(plugin::Verb),
@@ -95,6 +99,7 @@ impl Verb {
             Self::Epoch(verb) => verb.name(),
             Self::Audit(_) => "audit",
             Self::Dlq(verb) => verb.name(),
+            Self::Topic(verb) => verb.name(),
             Self::Plugin(verb) => verb.name(),
             Self::Doctor(_) => "doctor",
             Self::Explain(_) => "explain",
@@ -114,6 +119,7 @@ impl Verb {
             Self::Epoch(verb) => verb.perform(),
             Self::Audit(verb) => verb.perform(),
             Self::Dlq(verb) => verb.perform(),
+            Self::Topic(verb) => verb.perform(),
             Self::Plugin(verb) => verb.perform(),
             Self::Doctor(verb) => verb.perform(),
             Self::Explain(verb) => verb.perform(),

@@ -9,6 +9,7 @@ mod encode;
 mod frame;
 mod instant;
 pub mod pack;
+mod restamp;
 mod row;
 pub mod scan;
 
@@ -22,6 +23,7 @@ pub use decode::{Decoder, Origin, id_of, is_full};
 pub use encode::{Encoder, Refusal};
 pub use frame::Progress;
 pub use instant::milliseconds;
+pub use restamp::Restamp;
 
 /// How bytes are cut into records, and records put into bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

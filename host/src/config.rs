@@ -21,6 +21,7 @@ mod print;
 mod rules;
 pub mod schema;
 mod shape;
+pub mod topics;
 mod tree;
 mod vars;
 mod yaml;

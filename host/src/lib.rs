@@ -17,6 +17,7 @@ pub mod disk;
 pub mod letter;
 pub mod log;
 pub mod store;
+pub mod topic;
 
 pub mod plugin;
 pub mod sink;

@@ -19,6 +19,7 @@ pub mod pace;
 pub mod run;
 pub mod sink_task;
 pub mod source_task;
+pub mod topics;
 
 pub use board::{Board, Phase, Status};
 pub use build::{Parts, PluginPart};

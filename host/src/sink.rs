@@ -14,6 +14,7 @@ pub mod file;
 pub mod http;
 pub mod log;
 pub mod stdout;
+pub mod topic;
 pub mod writer;
 
 /// Why a sink could not write.

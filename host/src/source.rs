@@ -14,6 +14,7 @@ pub mod host_metrics;
 pub mod http;
 pub mod stdin;
 pub mod stream;
+pub mod topic;
 
 /// Where a source stands, in words of its own: everything before it has been handed out.
 #[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
@@ -37,6 +38,8 @@ pub struct Chunk {
     pub undecoded: Vec<Undecoded>,
     /// Further records that were refused and have been answered as such to whoever sent them; to be counted only.
     pub answered: u64,
+    /// Records that were there and are gone before they could be read; to be counted only.
+    pub lost: u64,
 }
 
 /// What a source answers when it is asked for records.

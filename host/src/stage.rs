@@ -6,6 +6,7 @@
 pub mod aggregate;
 pub mod assemble;
 pub mod conductor;
+pub mod control;
 pub mod failure;
 #[cfg(test)]
 pub(crate) mod fake;
@@ -37,4 +38,6 @@ pub enum Item {
     Close,
     /// A worker's answer to the conductor of its stage.
     Done(Box<worker::Done>),
+    /// What its conductor is told from outside.
+    Control(control::Control),
 }

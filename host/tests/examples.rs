@@ -58,7 +58,7 @@ async fn parts(folder: &Path, env: &dyn Fn(&str) -> Option<String>) -> Parts {
     let loaded = config::load(&folder.join("pipeline.yaml"), env).map_err(told);
     let loaded = loaded.unwrap_or_else(|faults| panic!("{faults}"));
     let prepared = open::open(&loaded, &Engine::new(None).unwrap(), None).map_err(told);
-    prepared.unwrap_or_else(|faults| panic!("{faults}")).into_parts().await.unwrap()
+    prepared.unwrap_or_else(|faults| panic!("{faults}")).into_parts(None).await.unwrap()
 }
 
 async fn end(task: impl Future<Output = Result<Ended, tokio::task::JoinError>>) -> Ended {

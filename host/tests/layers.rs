@@ -6,12 +6,14 @@ use std::{
 };
 
 /// The layers, in the order in which each may name only those before it (and itself).
-const LAYERS: [&[&str]; 10] = [
+const LAYERS: [&[&str]; 11] = [
     &["batch", "crash", "epoch", "secret", "time", "unit"],
     &["codec"],
     // What outlives the process, and the seam to the disk below it.
     &["disk"],
     &["letter", "log", "store"],
+    // What the pipelines of a host share.
+    &["topic"],
     // How blocking work is lent to a thread and given back; sources and sinks use it.
     &["lent"],
     &["plugin", "sink", "source"],

@@ -31,6 +31,7 @@ use crate::{
         ledger::Account,
     },
     store::Store,
+    topic::Status,
     unit::Span,
 };
 
@@ -110,6 +111,16 @@ fn unread(panic: &JoinError) -> Refused {
 /// The store of the host, if it has one.
 fn store(service: &Service) -> Result<Arc<Store>, Refused> {
     service.store.clone().ok_or_else(|| refused(StatusCode::CONFLICT, "look into the state: the host keeps none"))
+}
+
+/// The topics of the host as they stand.
+pub(super) async fn topics(State(service): State<Arc<Service>>) -> Result<Json<Vec<Status>>, Refused> {
+    let topics = service
+        .topics
+        .clone()
+        .ok_or_else(|| refused(StatusCode::CONFLICT, "look for topics: the host keeps no state"))?;
+    let looked = spawn_blocking(move || topics.status()).await.map_err(|panic| unread(&panic))?;
+    looked.map(Json).map_err(|error| refused(StatusCode::INTERNAL_SERVER_ERROR, format!("{error:#}")))
 }
 
 /// Runs what reads the store on a thread that may wait.

@@ -98,6 +98,17 @@ pub const FAMILIES: &[Family] = &[
         &["pipeline", "sink", "result"],
         |view, to| results(view, &view.status.sinks, to),
     ),
+    gauge(
+        "tidegate_source_behind_records",
+        "Records of a topic that a source has not committed yet; absent where it reads no topic",
+        &["pipeline", "source"],
+        |view, to| {
+            for source in &view.status.sources {
+                let labels = vec![view.status.pipeline.clone(), source.name.clone()];
+                to.extend(source.behind.map(|behind| (labels, behind as f64)));
+            }
+        },
+    ),
     gauge("tidegate_channel_records", "Records that wait in a channel", &["pipeline", "from", "to"], |view, to| {
         channels(view, to, |edge| edge.waiting.records as f64);
     }),

@@ -31,6 +31,7 @@ pub fn control(service: Arc<Service>) -> Router {
         .route("/api/v1/audit", get(kept::audit))
         .route("/api/v1/state/groups", get(kept::groups))
         .route("/api/v1/state/backup", post(kept::backup))
+        .route("/api/v1/topics", get(kept::topics))
         .route("/api/v1/letters", get(letterboxes))
         .route("/api/v1/letters/{pipeline}", get(letters))
         .with_state(service)

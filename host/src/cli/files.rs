@@ -3,10 +3,15 @@
 //! Owns which files are read how. Invariant 7: everything is checked before anything is started, and all faults are
 //! told at once.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use crate::{
-    config::{self, Diagnostic, Loaded, LoadedHost, advice::advice, budget, codes, diagnostic::Text, graph::Graph},
+    config::{
+        self, Diagnostic, Loaded, LoadedHost, advice::advice, budget, codes, diagnostic::Text, graph::Graph, topics,
+    },
     pipeline::open::{Prepared, open},
     plugin::Engine,
 };
@@ -23,23 +28,31 @@ pub(super) struct Checked {
 
 /// Reads `paths` and checks them as a whole against `host`.
 pub(super) fn check(paths: &[PathBuf], host: &LoadedHost, engine: &Engine) -> Result<Vec<Checked>, Vec<Diagnostic>> {
-    let (mut checked, mut faults) = (Vec::new(), Vec::new());
+    let (mut checked, mut files, mut faults) = (Vec::new(), Vec::new(), Vec::new());
     for path in paths {
         for loaded in read(path) {
             let opened = loaded.and_then(|loaded| {
                 let prepared = open(&loaded, engine, host.host.state_folder())?;
                 let warnings = advice(&loaded, &prepared.graph);
-                Ok(Checked { file: path.clone(), prepared, warnings })
+                Ok((Checked { file: path.clone(), prepared, warnings }, loaded))
             });
             match opened {
-                Ok(one) => checked.push(one),
+                Ok((one, loaded)) => {
+                    checked.push(one);
+                    files.push(loaded);
+                }
                 Err(more) => faults.extend(more),
             }
         }
     }
-    let graphs: Vec<&Graph> = checked.iter().map(|one| &*one.prepared.graph).collect();
-    if let Err(more) = budget::fit(&graphs, host) {
+    let graphs: Vec<Arc<Graph>> = checked.iter().map(|one| one.prepared.graph.clone()).collect();
+    if let Err(more) = budget::fit(&graphs.iter().map(|graph| &**graph).collect::<Vec<_>>(), host) {
         faults.extend(more);
+    }
+    let pipelines: Vec<topics::Pipeline<'_>> = files.iter().zip(graphs.iter().map(|graph| &**graph)).collect();
+    faults.extend(topics::faults(&pipelines));
+    for (one, pipeline) in checked.iter_mut().zip(&pipelines) {
+        one.warnings.extend(topics::unwritten(*pipeline, &pipelines));
     }
     if faults.is_empty() { Ok(checked) } else { Err(faults) }
 }

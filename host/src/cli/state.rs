@@ -7,7 +7,10 @@ mod groups;
 mod transfer;
 mod whole;
 
-use std::{path::PathBuf, sync::Arc};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use clap::{Args, Subcommand};
 
@@ -112,6 +115,16 @@ impl Folder {
         }
     }
 
+    /// Where it is.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The folder's store, where no host has it.
+    pub(super) fn alone(&self) -> Result<Store, Box<Answer>> {
+        self.open(self.lock()?)
+    }
+
     /// The folder's lock, where it holds a state and no host has it.
     fn lock(&self) -> Result<Lock, Box<Answer>> {
         self.held()?.map_err(|pid| unusable(StoreError::Held { folder: self.path.clone(), pid }))
@@ -124,6 +137,11 @@ impl Folder {
 }
 
 impl Kept {
+    /// Where it is.
+    pub(super) fn path(&self) -> &Path {
+        &self.folder.path
+    }
+
     /// The folder's store; its host, where one has it; without a state there, a host that keeps none.
     pub(super) fn way(&self) -> Result<Way, Box<Answer>> {
         let is_there = store::is_in(&RealDisk, &self.folder.path).map_err(unusable)?;
@@ -192,7 +210,7 @@ pub(super) struct Word {
 
 impl Word {
     /// Asks on a terminal whether to `act`; elsewhere it has to have been given.
-    fn given(self, act: &str) -> Result<(), Box<Answer>> {
+    pub(super) fn given(self, act: &str) -> Result<(), Box<Answer>> {
         use std::io::{BufRead as _, IsTerminal as _};
         if self.yes {
             return Ok(());

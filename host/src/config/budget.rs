@@ -41,7 +41,8 @@ pub fn summands(graph: &Graph) -> Vec<Summand> {
             add(format!("keys that the source `{}` remembers", source.name), config.keys.0);
         }
     }
-    if graph.sources.iter().any(|source| !matches!(source.input, Input::File(_) | Input::Generate(_))) {
+    let seeks = |input: &Input| matches!(input, Input::File(_) | Input::Topic(..) | Input::Generate(_));
+    if graph.sources.iter().any(|source| !seeks(&source.input)) {
         add(format!("what `{name}` keeps to send it again (`uncommitted`)"), graph.uncommitted.0);
     }
     for stage in &graph.stages {

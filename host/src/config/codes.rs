@@ -66,6 +66,10 @@ pub const READ_TWICE: &str = "TG210";
 pub const NO_GUARANTEE: &str = "TG211";
 /// There is no state to keep it in.
 pub const NO_STATE: &str = "TG212";
+/// Topics wait for each other in a circle.
+pub const TOPIC_CYCLE: &str = "TG221";
+/// Two sources read a topic as one group.
+pub const TAKEN_GROUP: &str = "TG222";
 /// There is no such plugin.
 pub const PLUGIN_MISSING: &str = "TG301";
 /// The file is not a WebAssembly plugin.
@@ -148,6 +152,8 @@ pub const IDLE_WORKERS: &str = "TG606";
 pub const MEMORY_BELOW_BATCH: &str = "TG607";
 /// A pipeline reads what it writes.
 pub const READS_ITSELF: &str = "TG608";
+/// Nothing writes the topic.
+pub const UNWRITTEN: &str = "TG621";
 
 const PAGES: &str = include_str!("codes.md");
 

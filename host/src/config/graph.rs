@@ -28,6 +28,7 @@ mod letters;
 mod order;
 mod outputs;
 mod render;
+mod topics;
 mod wiring;
 
 pub use letters::{LETTERS, Letters};
@@ -116,6 +117,8 @@ pub enum Input {
     Stdin(source::stdin::Config),
     /// Takes what others post.
     Http(source::http::Config),
+    /// Reads a topic, as this group.
+    Topic(source::topic::Config, String),
     /// Makes records up.
     Generate(source::generate::Config),
     /// Measures this machine.
@@ -127,7 +130,8 @@ impl Input {
     pub fn knows_places(&self) -> bool {
         match self {
             Self::File(_) | Self::Generate(_) | Self::Http(_) => true,
-            Self::Stdin(_) | Self::HostMetrics(_) => false,
+            // A topic's records bring the ids of where they stand in it.
+            Self::Stdin(_) | Self::HostMetrics(_) | Self::Topic(..) => false,
         }
     }
 }
@@ -207,6 +211,8 @@ pub enum Output {
     File(sink::file::Config),
     /// Posts to a receiver, in requests like these.
     Http(sink::http::Config, sink::http::Requests),
+    /// Writes to a topic.
+    Topic(sink::topic::Config),
     /// Writes to standard output.
     Stdout(sink::stdout::Config),
     /// Counts records and lets them go.
@@ -298,6 +304,7 @@ pub fn check(loaded: &Loaded, facts: &dyn Facts, state: Option<&Path>) -> Result
     let formats: Vec<_> = loaded.pipeline.sources.iter().map(|(_, source)| build::format(source)).collect();
     let wanted = fields::want(loaded, &formats, &stages, &edges, &mut flaws);
     letters::need_state(loaded, state, &mut flaws);
+    topics::need_state(loaded, state, &mut flaws);
     let on_error = letters::default_of(state);
     let graph = build::build(loaded, &stages, &order, edges, &wanted, on_error);
     if let Some(graph) = &graph {

@@ -151,7 +151,7 @@ fn of_source(input: &Input) -> (Risk, Option<&'static str>) {
     let forgets = Risk { loses: true, ..Risk::default() };
     let resent = Risk { doubles: true, ..Risk::default() };
     match input {
-        Input::File(_) | Input::Generate(_) => (Risk::default(), None),
+        Input::File(_) | Input::Topic(..) | Input::Generate(_) => (Risk::default(), None),
         Input::Http(_) => (
             resent,
             Some(
@@ -168,7 +168,7 @@ fn of_sink(output: &Output) -> (Risk, Option<&'static str>) {
     match output {
         Output::File(config) if config.is_one_file() => (Risk::default(), None),
         Output::File(_) => (plain, Some("what was written to files of a template comes again after a fall")),
-        Output::Discard(_) | Output::DeadLetters(_) => (Risk::default(), None),
+        Output::Topic(_) | Output::Discard(_) | Output::DeadLetters(_) => (Risk::default(), None),
         Output::Http(_, Requests { outbox: Some(_), .. }) => (Risk::default(), None),
         Output::Http(..) => (plain, Some("what was posted and not committed is posted again after a fall")),
         Output::Stdout(_) => (plain, Some("what was written and not committed comes again after a fall")),
@@ -176,7 +176,7 @@ fn of_sink(output: &Output) -> (Risk, Option<&'static str>) {
 }
 
 /// The sources that `consumer` hears of, in ascending order.
-fn sources(graph: &Graph, consumer: Consumer) -> Vec<usize> {
+pub(super) fn sources(graph: &Graph, consumer: Consumer) -> Vec<usize> {
     let (mut found, mut seen, mut next) = (std::collections::BTreeSet::new(), vec![consumer], vec![consumer]);
     while let Some(consumer) = next.pop() {
         for edge in graph.into(consumer) {

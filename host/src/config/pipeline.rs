@@ -102,7 +102,7 @@ impl Default for BatchSize {
     }
 }
 
-/// A source: exactly one of `file`, `stdin`, `http`, `generate`, `host_metrics`.
+/// A source: exactly one of `file`, `stdin`, `http`, `topic`, `generate`, `host_metrics`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Source {
@@ -115,6 +115,9 @@ pub struct Source {
     /// Takes what others post.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub http: Option<source::http::Config>,
+    /// Reads what other pipelines of the host have written to a topic.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub topic: Option<source::topic::Config>,
     /// Makes records up.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub generate: Option<source::generate::Config>,
@@ -127,7 +130,7 @@ pub struct Source {
     /// JSON pointer to the key in the value.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<Spanned<String>>,
-    /// JSON pointer to the event time: RFC 3339, or a number of milliseconds.
+    /// JSON pointer to the event time: RFC 3339, or a number of milliseconds. Records of a topic have one without it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub time: Option<Spanned<String>>,
     /// How event time goes on.
@@ -251,7 +254,7 @@ pub enum Late {
     Drop,
 }
 
-/// A sink: exactly one of `file`, `http`, `stdout`, `discard`.
+/// A sink: exactly one of `file`, `http`, `topic`, `stdout`, `discard`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Sink {
@@ -263,6 +266,9 @@ pub struct Sink {
     /// Posts to a receiver.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub http: Option<sink::http::Config>,
+    /// Keeps records for other pipelines of the host, in a topic.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub topic: Option<sink::topic::Config>,
     /// Writes to standard output.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stdout: Option<sink::stdout::Config>,

@@ -58,12 +58,13 @@ pub(crate) fn check(pipeline: &Pipeline, tree: &Tree, damaged: IsDamaged<'_>) ->
                 ("file", source.file.is_some()),
                 ("stdin", source.stdin.is_some()),
                 ("http", source.http.is_some()),
+                ("topic", source.topic.is_some()),
                 ("generate", source.generate.is_some()),
                 ("host_metrics", source.host_metrics.is_some()),
             ],
             &lost,
         );
-        rules.source(source);
+        rules.source(source, tree.get("sources").and_then(|sources| sources.get(&name.value)));
     }
     for (name, stage) in pipeline.stages.iter() {
         let lost = |kind: &str| damaged(&["stages", &name.value, kind]);
@@ -89,6 +90,7 @@ pub(crate) fn check(pipeline: &Pipeline, tree: &Tree, damaged: IsDamaged<'_>) ->
             &[
                 ("file", sink.file.is_some()),
                 ("http", sink.http.is_some()),
+                ("topic", sink.topic.is_some()),
                 ("stdout", sink.stdout.is_some()),
                 ("discard", sink.discard.is_some()),
             ],
@@ -173,11 +175,25 @@ impl Rules {
         }
     }
 
-    fn source(&mut self, source: &Source) {
+    fn source(&mut self, source: &Source, written: Option<&Tree>) {
+        if let Some(topic) = &source.topic {
+            let at =
+                |field: &str| written.and_then(|written| written.get("topic")?.get(field)).map(|it| it.span.clone());
+            self.name("topic", &Spanned { value: topic.name.clone(), span: at("name").unwrap_or_default() });
+            if let Some(group) = &topic.group {
+                self.name("group", &Spanned { value: group.clone(), span: at("group").unwrap_or_default() });
+            }
+            if let Some(max_record) = written.and_then(|written| written.get("max_record")) {
+                self.no_effect("`max_record` of a source whose records have been decoded", &max_record.span);
+            }
+        }
         self.pointer("key", source.key.as_ref());
         self.pointer("time", source.time.as_ref());
         self.range("max_record", source.max_record.0.into(), 1..=1 << 30, " bytes", &source.max_record.span);
         let Some(decode) = &source.decode else { return };
+        if source.topic.is_some() {
+            self.no_effect("`decode` of a source whose records have been decoded", &decode.span);
+        }
         if (source.generate.is_some() || source.host_metrics.is_some()) && decode.value != Format::Json {
             self.no_effect("`decode` of a source that makes JSON", &decode.span);
         }
@@ -247,6 +263,9 @@ impl Rules {
             if sink.discard.is_some() {
                 self.no_effect("`encode` of a sink that discards", &encode.span);
             }
+            if sink.topic.is_some() {
+                self.no_effect("`encode` of a sink that keeps records as they are", &encode.span);
+            }
             if sink.http.is_some() {
                 self.no_effect("`encode` of a sink that has a `format` of its own", &encode.span);
             }
@@ -261,9 +280,14 @@ impl Rules {
         if let Some(max) = sink.outbox_max.as_ref().filter(|_| !sink.has_outbox()) {
             self.no_effect("`outbox_max` of a sink without `outbox: true`", &max.span);
         }
+        if let Some(topic) = &sink.topic {
+            let (name, max) = (at(&["topic", "name"]), at(&["topic", "max"]));
+            self.name("topic", &Spanned { value: topic.name.clone(), span: name.unwrap_or_default() });
+            self.range("max", topic.max.0.into(), 1 << 20..=1 << 50, " bytes", &max.unwrap_or_default());
+        }
         let Some(http) = &sink.http else {
             // Of which kind it would be is not known where none could be read.
-            if sink.file.is_some() || sink.stdout.is_some() || sink.discard.is_some() {
+            if sink.file.is_some() || sink.topic.is_some() || sink.stdout.is_some() || sink.discard.is_some() {
                 if let Some(batch) = &sink.batch {
                     self.no_effect("`batch` of a sink without requests", &batch.span);
                 }

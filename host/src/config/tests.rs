@@ -17,6 +17,7 @@ mod fuzz;
 mod graphs;
 mod guarantees;
 mod properties;
+mod topics;
 
 /// Reads a text as `pipelines/test.yaml`.
 fn loaded(yaml: &str, env: &[(&str, &str)]) -> Result<Loaded, Vec<Diagnostic>> {

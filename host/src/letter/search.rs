@@ -127,7 +127,7 @@ mod tests {
             }
         }
         log.committed(log.sync().unwrap());
-        Readable { log, from: 0 }
+        Readable { log, from: 0, born: 0 }
     }
 
     fn origins() -> Origins {

@@ -1,11 +1,13 @@
 //! Where those who only read find a log while its writer has it open.
 //!
-//! Owns the handing over. It must not know who reads. Invariant: what is found has been opened, checked and cut by its
-//! writer; before that, nothing is found.
+//! Owns the handing over, and the bell that says when there is more to read. It must not know who reads. Invariant: what
+//! is found has been opened, checked and cut by its writer; before that, nothing is found.
 
 use std::sync::{Arc, Mutex};
 
-use super::{Log, locked};
+use tokio::sync::watch;
+
+use super::{Log, Mark, locked};
 
 /// A log with the records that are of interest.
 #[derive(Clone, Debug)]
@@ -14,6 +16,8 @@ pub struct Readable {
     pub log: Arc<Log>,
     /// Records before this offset have been given up, and stay in the log only until their segment goes.
     pub from: u64,
+    /// A random number that tells this log from another one that began in its place.
+    pub born: u64,
 }
 
 impl Readable {
@@ -30,16 +34,33 @@ impl Readable {
 
 /// The place where a writer leaves its log for readers; clones are the same place.
 #[derive(Clone, Debug, Default)]
-pub struct Access(Arc<Mutex<Option<Readable>>>);
+pub struct Access {
+    place: Arc<Mutex<Option<Readable>>>,
+    bell: watch::Sender<()>,
+}
 
 impl Access {
+    /// A place whose writer rings `bell` when there is more to read.
+    pub fn ringing(bell: watch::Sender<()>) -> Self {
+        Self { place: Arc::default(), bell }
+    }
+
     /// Leaves a log here, in the place of one that was opened before.
     pub fn show(&self, readable: Readable) {
-        *locked(&self.0) = Some(readable);
+        *locked(&self.place) = Some(readable);
+        self.bell.send_replace(());
+    }
+
+    /// Shows readers what lies before `mark`, which has been committed.
+    pub fn committed(&self, mark: Mark) {
+        if let Some(readable) = self.readable() {
+            readable.log.committed(mark);
+            self.bell.send_replace(());
+        }
     }
 
     /// The log, once its writer has opened it.
     pub fn readable(&self) -> Option<Readable> {
-        locked(&self.0).clone()
+        locked(&self.place).clone()
     }
 }

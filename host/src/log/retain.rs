@@ -42,6 +42,13 @@ impl Shelf {
 }
 
 impl Log {
+    /// Whether the oldest segment could go, and stays only because a reader still needs the record at `needed`.
+    pub fn is_held(&self, needed: Option<u64>) -> bool {
+        let shelf = locked(&self.shelf);
+        let next = shelf.segments.get(1).filter(|next| next.first <= shelf.committed.segment);
+        next.zip(needed).is_some_and(|(next, needed)| needed < next.first)
+    }
+
     /// Removes the oldest segments that are not to be kept at the time `now`, in milliseconds since the Unix epoch; their
     /// readers are told [`Gone`](Error::Gone).
     ///

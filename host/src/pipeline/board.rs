@@ -20,13 +20,14 @@ use super::{
     ledger::{self, Account, Imbalance},
 };
 use crate::{
-    config::graph::{Consumer, Graph},
+    config::graph::{Consumer, Graph, Input, Source},
     log::Access,
     plugin::FaultKind,
     stage::{
         lane::{Fill, Handle},
         meter::{Meter, Reading},
     },
+    topic::{Topic, Topics},
 };
 
 /// Where a pipeline is in its life.
@@ -71,6 +72,8 @@ pub struct Board {
     pub edges: Vec<Arc<AtomicU64>>,
     state: Mutex<State>,
     letters: Access,
+    /// Of each source that reads a topic, the topic and the group.
+    groups: Vec<Option<(Arc<Topic>, String)>>,
     pulse: watch::Sender<Pulse>,
 }
 
@@ -93,6 +96,9 @@ pub struct PartStatus {
     /// What it counted.
     #[serde(flatten)]
     pub reading: Reading,
+    /// Records that others have written and it has not committed yet; none where it reads no topic.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub behind: Option<u64>,
     /// Counters of the plugin's own.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub counts: BTreeMap<Arc<str>, u64>,
@@ -160,8 +166,13 @@ pub struct Status {
 }
 
 impl Board {
-    /// A board for a pipeline that has not been started, whose dead letters are found in `letters` once it has been.
-    pub fn new(graph: Arc<Graph>, letters: Access) -> Self {
+    /// A board for a pipeline that has not been started, whose dead letters are found in `letters` once it has been, and
+    /// what it reads of other pipelines in `topics`.
+    pub fn new(graph: Arc<Graph>, letters: Access, topics: Option<&Topics>) -> Self {
+        let group = |source: &Source| match (&source.input, topics) {
+            (Input::Topic(config, group), Some(topics)) => Some((topics.topic(&config.name), group.clone())),
+            _ => None,
+        };
         fn meters(n: usize) -> Vec<Arc<Meter>> {
             (0..n).map(|_| Arc::default()).collect()
         }
@@ -173,6 +184,7 @@ impl Board {
             edges: graph.edges.iter().map(|_| Arc::default()).collect(),
             state: Mutex::default(),
             pulse: watch::Sender::default(),
+            groups: graph.sources.iter().map(group).collect(),
             graph,
             letters,
         }
@@ -309,6 +321,7 @@ impl Board {
         let part = |name: &String, meter: &Arc<Meter>| PartStatus {
             name: name.clone(),
             reading: meter.read(),
+            behind: None,
             counts: meter.read_plugin_counts(),
             faults: meter.read_faults(),
         };
@@ -330,7 +343,11 @@ impl Board {
                 .iter()
                 .map(|source| &source.name)
                 .zip(&self.sources)
-                .map(|(n, m)| part(n, m))
+                .zip(&self.groups)
+                .map(|((n, m), group)| PartStatus {
+                    behind: group.as_ref().map(|(topic, group)| topic.behind_of(group)),
+                    ..part(n, m)
+                })
                 .collect(),
             stages: self
                 .graph

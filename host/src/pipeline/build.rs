@@ -32,6 +32,7 @@ use crate::{
         worker::{Maker, ReadPorts, Spec, Worker},
     },
     time::Tumbling,
+    topic::Topics,
 };
 
 /// A stage's plugin, ready to make instances.
@@ -57,6 +58,8 @@ pub struct Parts {
     pub sinks: Vec<Box<dyn Sink>>,
     /// Where its dead letters are found, once it has started.
     pub letters: Access,
+    /// The topics of the host, where it keeps state.
+    pub topics: Option<Arc<Topics>>,
     /// Where commits are kept beyond the process, and what is there.
     pub durable: Option<(Durable, Option<Restored>)>,
 }
@@ -67,13 +70,20 @@ pub struct Wiring {
     pub inboxes: BTreeMap<Consumer, Inbox>,
     /// The sending ends.
     pub outlets: BTreeMap<Producer, Outlet>,
+    /// Lanes on which stages are told from outside.
+    pub controls: BTreeMap<usize, Sender>,
     /// Lanes for the answers of workers, of stages that have several.
     pub answers: BTreeMap<usize, Vec<Sender>>,
 }
 
 /// Makes a lane for every edge, its counter set to what the commit says.
 pub fn wire(graph: &Graph, board: &Board, committed: &Committed) -> Wiring {
-    let mut wiring = Wiring { inboxes: BTreeMap::new(), outlets: BTreeMap::new(), answers: BTreeMap::new() };
+    let mut wiring = Wiring {
+        inboxes: BTreeMap::new(),
+        outlets: BTreeMap::new(),
+        controls: BTreeMap::new(),
+        answers: BTreeMap::new(),
+    };
     let mut senders: BTreeMap<(Consumer, usize), Sender> = BTreeMap::new();
     let consumers = (0..graph.stages.len()).map(Consumer::Stage).chain((0..graph.sinks.len()).map(Consumer::Sink));
     for to in consumers {
@@ -81,14 +91,14 @@ pub fn wire(graph: &Graph, board: &Board, committed: &Committed) -> Wiring {
         let inputs = capacities.len();
         if let Consumer::Stage(at) = to {
             let workers = graph.stages.get(at).map_or(1, |stage| stage.workers);
-            if workers > 1 {
-                capacities.extend(vec![Limit::default(); workers]);
-            }
+            let answers = if workers > 1 { workers } else { 0 };
+            capacities.extend(vec![Limit::default(); 1 + answers]);
         }
         let (inbox, ends) = lanes(&capacities);
         for (lane, sender) in ends.into_iter().enumerate() {
             match to {
-                Consumer::Stage(at) if lane >= inputs => wiring.answers.entry(at).or_default().push(sender),
+                Consumer::Stage(at) if lane == inputs => drop(wiring.controls.insert(at, sender)),
+                Consumer::Stage(at) if lane > inputs => wiring.answers.entry(at).or_default().push(sender),
                 _ => drop(senders.insert((to, lane), sender)),
             }
         }
@@ -188,7 +198,7 @@ pub fn stage(
     };
     let intake = Intake::new(point.received.len(), point.watermark);
     spec.meter.reset(&point.tally);
-    let conductor =
-        Conductor { spec, inbox, intake, crew, outlet, report, tally: point.tally, received: point.received.clone() };
+    let (tally, received) = (point.tally, point.received.clone());
+    let conductor = Conductor { spec, inbox, intake, crew, outlet, report, tally, received, is_tripped: false };
     Ok((conductor, hands))
 }

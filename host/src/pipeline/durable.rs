@@ -10,6 +10,9 @@
 //! | 1, 2, 3 | a source, stage, sink | JSON: where it stood; of a stage also the signature of its state |
 //! | 4 | a group, by stage, slot, key and window | count, time, seen (8 bytes each, big-endian), panes (4), late (1), state |
 //! | 5 | a fact of a source, by source and key | in the source's own words |
+//! | 8, 9 | of a topic: a sink that writes, a group that reads | JSON: where its log stands, how far it has come (`topics`) |
+
+mod group;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -22,19 +25,20 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use super::{
     committed::{Committed, Point, SinkPoint, SourcePoint, StagePoint},
     coordinator::Participant,
-    ledger,
+    ledger, topics,
 };
 use crate::{
     config::graph::{Graph, Producer, Stage, Windowing},
     epoch::Epoch,
     source::Kept,
     stage::{
-        table::{Change, Facts, Saved, slot},
+        table::{Change, slot},
         tally::Tally,
     },
     store::{Commit, Place, Places, Store, StoreError},
     time::{BEGIN, END, Window},
 };
+pub(super) use group::{group, value_of};
 
 pub(super) const PIPELINE: u8 = 0;
 pub(super) const SOURCE: u8 = 1;
@@ -45,9 +49,6 @@ pub(super) const FACT: u8 = 5;
 
 /// How long to wait before a full disk is asked again.
 const FULL: Duration = Duration::from_secs(1);
-
-/// Bytes of a group's value in front of its state.
-const HEAD: usize = 29;
 
 /// All of time, which is the window of groups that have none.
 pub(super) const ALL: Window = Window { start: BEGIN, end: END };
@@ -169,6 +170,7 @@ impl Durable {
     /// # Errors
     /// The store's.
     pub async fn reset(&self, names: &[String]) -> Result<(), StoreError> {
+        topics::forget_groups(&self.store, &self.graph, names).await?;
         reset(&self.store, self.name.clone(), names).await
     }
 
@@ -254,6 +256,8 @@ impl Durable {
                 let slot = at.and_then(|at| found.sinks.get_mut(at)).ok_or_else(|| gone("sink"))?;
                 *slot = Some(parse(place, value)?);
             }
+            // They outlive the parts that wrote them, and are read for all pipelines at once.
+            topics::WRITER | topics::READER => {}
             kind => {
                 let why = format!("it is of kind {kind}, which this version does not know");
                 return Err(Unfit::Unread { name: name.to_owned(), why });
@@ -320,10 +324,12 @@ impl Durable {
                             None => commit.delete(&place),
                         }
                     }
+                    topics::put_source(&mut commit, source, point);
                 }
                 Point::Sink(at, point) => {
                     let Some(sink) = self.graph.sinks.get(*at) else { continue };
                     put(&mut commit, SINK, &sink.name, point);
+                    topics::put_sink(&mut commit, sink, point);
                 }
                 Point::Stage(at, handed) => {
                     let (Some(stage), Some(signature)) = (self.graph.stages.get(*at), self.signatures.get(*at)) else {
@@ -461,40 +467,4 @@ pub(super) fn put_group(commit: &mut Commit, stage: &str, change: Change<'_>) {
         Some((state, facts)) => commit.put(&place, &value_of(state, facts)),
         None => commit.delete(&place),
     }
-}
-
-/// The value of a group.
-pub(super) fn value_of(state: &[u8], facts: Facts) -> Vec<u8> {
-    let mut value = Vec::with_capacity(HEAD + state.len());
-    value.extend_from_slice(&facts.count.to_be_bytes());
-    value.extend_from_slice(&facts.time.to_be_bytes());
-    value.extend_from_slice(&facts.seen.to_be_bytes());
-    value.extend_from_slice(&facts.panes.to_be_bytes());
-    value.push(u8::from(facts.is_late));
-    value.extend_from_slice(state);
-    value
-}
-
-pub(super) fn group(place: &Place<'_>, value: &[u8]) -> Result<((Vec<u8>, Window), Saved), Unfit> {
-    let window = place.window.map_or(ALL, |(start, end)| Window { start, end });
-    let split = || {
-        let (count, rest) = value.split_first_chunk()?;
-        let (time, rest) = rest.split_first_chunk()?;
-        let (seen, rest) = rest.split_first_chunk()?;
-        let (panes, rest) = rest.split_first_chunk()?;
-        let (late, state) = rest.split_first()?;
-        let facts = Facts {
-            count: u64::from_be_bytes(*count),
-            time: i64::from_be_bytes(*time),
-            seen: i64::from_be_bytes(*seen),
-            panes: u32::from_be_bytes(*panes),
-            is_late: *late != 0,
-        };
-        Some(Saved { state: state.to_vec(), facts })
-    };
-    let saved = split().ok_or_else(|| Unfit::Unread {
-        name: place.participant.to_string(),
-        why: format!("a group has {} bytes where {HEAD} belong in front of its state", value.len()),
-    })?;
-    Ok(((place.key.to_vec(), window), saved))
 }

@@ -26,9 +26,11 @@ use crate::{
     epoch::Epoch,
     plugin::Interrupt,
     stage::{
+        Item,
         conductor::{Handed, work},
+        control::Control,
         failure::Failure,
-        lane::{Gone, Handle},
+        lane::{Gone, Handle, Sender},
     },
     store::StoreError,
 };
@@ -63,6 +65,8 @@ pub(super) struct Run {
     pub(super) points: mpsc::Receiver<(Epoch, Point)>,
     /// From the sinks.
     pub(super) sinks: mpsc::Receiver<(usize, Epoch, SinkPoint)>,
+    /// To the stages: what they are told from outside.
+    pub(super) controls: BTreeMap<usize, Sender>,
     /// Of every inbox, to take the run down.
     pub(super) handles: Vec<Handle>,
     pub(super) interrupt: Interrupt,
@@ -79,6 +83,13 @@ impl Run {
     pub(super) async fn order(&mut self, order: Order) {
         for source in &self.orders {
             let _ = source.send(order).await;
+        }
+    }
+
+    /// Tells a stage; one that is gone needs nothing any more.
+    pub(super) async fn tell(&mut self, stage: usize, control: Control) {
+        if let Some(sender) = self.controls.get(&stage) {
+            let _ = sender.send(Item::Control(control)).await;
         }
     }
 
@@ -180,6 +191,7 @@ pub(super) fn launch(
         committed: committed_sender,
         words,
         points,
+        controls: wiring.controls,
         sinks: sink_points,
         handles,
         interrupt,

@@ -55,7 +55,9 @@ impl Resting {
     /// Damage, and what the disk says.
     pub fn of(&self, pipeline: &str) -> anyhow::Result<Kept> {
         let letters = match self.position(pipeline)? {
-            Some((_, Position { mark, from })) => Some(Readable { log: self.open(pipeline, Some(mark))?, from }),
+            Some((_, Position { mark, from, born })) => {
+                Some(Readable { log: self.open(pipeline, Some(mark))?, from, born })
+            }
             None => None,
         };
         Ok(Kept { pipeline: pipeline.to_owned(), letters })
@@ -126,7 +128,7 @@ impl Resting {
     /// # Errors
     /// What the store and the disk say.
     pub async fn purge(&self, pipeline: &str, before: Option<u64>) -> anyhow::Result<()> {
-        let Some((point, Position { mark, .. })) = self.position(pipeline)? else {
+        let Some((point, Position { mark, born, .. })) = self.position(pipeline)? else {
             ensure!(
                 before.is_none(),
                 "give up a part of letters that the store knows nothing of: only all of them can go"
@@ -136,7 +138,7 @@ impl Resting {
         };
         let now_at = match before {
             None => Position::default(),
-            Some(from) => Position { mark, from: from.min(mark.offset) },
+            Some(from) => Position { mark, from: from.min(mark.offset), born },
         };
         let point = SinkPoint { position: serde_json::to_value(now_at)?, ..point };
         let mut commit = Commit::of_facts(pipeline.into(), now());

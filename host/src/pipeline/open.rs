@@ -7,7 +7,10 @@ use std::{collections::BTreeMap, path::Path, sync::Arc};
 
 use anyhow::Context as _;
 
-use super::build::{Parts, PluginPart};
+use super::{
+    build::{Parts, PluginPart},
+    topics,
+};
 use crate::{
     config::{
         Diagnostic, Loaded, codes,
@@ -24,10 +27,11 @@ use crate::{
             HttpSink,
             outbox::{self, Outbox},
         },
-        log::{Form, LogSink},
+        log::{Form, LogSink, Room},
     },
     source::{self, Source},
     stage::worker::Maker,
+    topic::Topics,
 };
 
 /// The folder that a plugin's name begins with when the binary carries it.
@@ -203,14 +207,14 @@ fn refused(loaded: &Loaded, stage: &Stage, message: String) -> Diagnostic {
 }
 
 impl Prepared {
-    /// Opens sources and sinks: ports are bound, files opened.
+    /// Opens sources and sinks: ports are bound, files opened. `topics` are those of the host, where it keeps state.
     ///
     /// # Errors
     /// What cannot be opened.
-    pub async fn into_parts(self) -> anyhow::Result<Parts> {
+    pub async fn into_parts(self, topics: Option<Arc<Topics>>) -> anyhow::Result<Parts> {
         let mut sources = Vec::new();
         for source in &self.graph.sources {
-            sources.push(open_source(&self.graph, source).await?);
+            sources.push(open_source(&self.graph, source, topics.as_deref()).await?);
         }
         let letters = Access::default();
         let mut sinks: Vec<Box<dyn Sink>> = Vec::new();
@@ -226,12 +230,18 @@ impl Prepared {
                         None => Box::new(posts),
                     }
                 }
+                Output::Topic(config) => {
+                    let topics = topics.as_deref().context(NO_TOPICS)?;
+                    let writer = topics::part(&self.graph.name, &sink.name);
+                    let (disk, state) = (topics.disk().clone(), topics.state());
+                    Box::new(sink::topic::open(config, topics.topic(&config.name), &writer, disk, state))
+                }
                 Output::Stdout(_) => Box::new(sink::stdout::open(sink.format)?),
                 Output::Discard(_) => Box::new(sink::discard::open()),
                 Output::DeadLetters(terms) => Box::new(self.open_letters(terms, letters.clone())),
             });
         }
-        Ok(Parts { graph: self.graph, sources, plugins: self.makers, sinks, letters, durable: None })
+        Ok(Parts { graph: self.graph, sources, plugins: self.makers, sinks, letters, topics, durable: None })
     }
 
     fn open_outbox(&self, posts: HttpSink, sink: &graph::Sink, max: u64) -> anyhow::Result<Outbox> {
@@ -249,13 +259,14 @@ impl Prepared {
             folder: terms.folder.clone(),
             keep: terms.keep.0,
             max: terms.max.0,
+            room: Room::Person,
             cure: format!(
                 "look at them with `tidegate dlq ls {pipeline}`, and make room with `tidegate dlq purge {pipeline}` once the host has been drained, or raise `dead_letters.max`"
             ),
         };
         let origins = self.origins();
         let form: Form = Arc::new(move |batch, epoch, now| letter::blocks(batch, &origins, epoch, now));
-        sink::log::open(terms, form, access)
+        sink::log::open(terms, form, access, None)
     }
 
     /// Who may refuse records.
@@ -274,12 +285,25 @@ impl Prepared {
     }
 }
 
-async fn open_source(graph: &Graph, config: &graph::Source) -> anyhow::Result<Box<dyn Source>> {
+/// Why a topic cannot be opened; a check has refused it before.
+const NO_TOPICS: &str = "open a topic without state";
+
+async fn open_source(
+    graph: &Graph,
+    config: &graph::Source,
+    topics: Option<&Topics>,
+) -> anyhow::Result<Box<dyn Source>> {
     let graph::Source { name, format, stamp, .. } = config;
     let max_record = config.max_record.bytes();
     Ok(match &config.input {
         Input::File(file) => Box::new(source::file::open(file, &graph.folder, name, *format, stamp, max_record)?),
         Input::Stdin(_) => Box::new(source::stdin::open(*format, stamp, max_record)?),
+        Input::Topic(topic, group) => {
+            let reader = topics::part(&graph.name, name);
+            let group = group.clone();
+            let terms = source::topic::Terms { reader, group, start: topic.start, stamp, has_ids: config.ids };
+            Box::new(source::topic::open(topics.context(NO_TOPICS)?.topic(&topic.name), terms)?)
+        }
         Input::Generate(generate) => source::generate::open(generate, stamp)?,
         Input::HostMetrics(metrics) => source::host_metrics::open(metrics, name, stamp, max_record)?,
         Input::Http(http) => {

@@ -25,12 +25,14 @@ use super::{
     pace::Pace,
     sink_task::{SinkFailure, SinkTask},
     source_task::{OpenWindows, Order, SourceTask, Terms, Word},
+    topics,
 };
 use crate::{
     config::graph::{Graph, Input as Kind, Port, Producer},
     crash,
     epoch::Epoch,
     stage::{
+        control::Control,
         failure::{self, Failure},
         lane::Gone,
     },
@@ -61,12 +63,14 @@ impl Drain {
 }
 
 /// What a pipeline can be told.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub enum Command {
     /// Take nothing new, finish what is under way, commit, end.
     Drain(Drain),
     /// Begin an epoch soon.
     Epoch,
+    /// For the stage at this position.
+    Stage(usize, Control),
 }
 
 /// How a pipeline ended.
@@ -110,7 +114,8 @@ pub struct Running {
 
 /// Starts a pipeline on the current runtime, which needs a blocking thread for each worker and conductor.
 pub fn start(parts: Parts) -> Running {
-    let board = Arc::new(Board::new(parts.graph.clone(), parts.letters.clone()));
+    topics::rest(&parts);
+    let board = Arc::new(Board::new(parts.graph.clone(), parts.letters.clone(), parts.topics.as_deref()));
     let (commands, receiver) = mpsc::channel(16);
     let supervisor = Supervisor { board: board.clone(), commands: receiver, drain: None, durable: None };
     let task = tokio::spawn(supervisor.supervise(parts));
@@ -139,7 +144,7 @@ pub(super) enum RunEnd {
 
 impl Supervisor {
     async fn supervise(mut self, parts: Parts) -> Ended {
-        let Parts { graph, sources, plugins, sinks, durable, letters: _ } = parts;
+        let Parts { graph, sources, plugins, sinks, durable, letters: _, topics: _ } = parts;
         let mut committed = Committed::empty(&graph);
         let (durable, restored) = durable.map_or((None, None), |(durable, restored)| (Some(durable), restored));
         self.durable = durable;
@@ -353,6 +358,7 @@ impl Supervisor {
                 },
                 Some(command) = self.commands.recv() => match command {
                     Command::Epoch => self.step(&mut run, Input::Wanted, committed).await,
+                    Command::Stage(at, control) => run.tell(at, control).await,
                     Command::Drain(Drain { deadline, windows }) => {
                         if self.drain.is_none() {
                             let windows = if self.durable.is_some() { windows } else { OpenWindows::Close };

@@ -394,11 +394,13 @@ impl SourceTask {
         let undecoded = chunk.undecoded.len() as u64 + chunk.answered;
         let mut batch = chunk.batch;
         let first = self.tally.received;
-        let mut tally = Tally { received: batch.len() as u64 + undecoded, refused: undecoded, ..Tally::default() };
+        let received = batch.len() as u64 + undecoded + chunk.lost;
+        let mut tally = Tally { received, refused: undecoded, lost: chunk.lost, ..Tally::default() };
         if batch.timestamps().is_none() {
             let times = vec![arrival; batch.len()];
             batch = batch.clone().with_timestamps(times).unwrap_or(batch);
         }
+        // A source whose records have a place of their own has named them after it.
         if self.terms.has_ids && batch.named(ID).is_none() {
             let ids = ids(&self.terms.name, self.salt, first, batch.len());
             batch = batch.clone().with_named(ID.into(), ids).unwrap_or(batch);

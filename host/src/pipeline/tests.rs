@@ -1,6 +1,7 @@
 //! Whole pipelines in one process, real lanes, threads and barriers, with plugins in native Rust.
 
 mod bounds;
+mod breakers;
 mod clocks;
 mod collect;
 mod drains;
@@ -11,6 +12,7 @@ mod order;
 mod parts;
 mod restarts;
 mod sinks;
+mod topics;
 
 use std::{
     sync::{Arc, Mutex, atomic::Ordering},

@@ -7,6 +7,8 @@
 
 use std::{
     collections::VecDeque,
+    fmt::Debug,
+    hash::{BuildHasher as _, RandomState},
     path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
@@ -36,6 +38,27 @@ const SEGMENTS: u64 = 8;
 /// How the records of a batch become blocks, which an epoch appends at a time in milliseconds since the Unix epoch.
 pub type Form = Arc<dyn Fn(&Batch, Epoch, i64) -> Vec<Block> + Send + Sync>;
 
+/// Who makes room in a log that is full; the segment that is written stays in any case, so that what one epoch appends
+/// may be more than the log's limit.
+#[derive(Clone, Debug)]
+pub enum Room {
+    /// A person, as the cure says; until then nothing more is taken.
+    Person,
+    /// Those who read it: what all of them have read goes, and until they have, nothing more is taken.
+    Readers(Arc<dyn Readers>),
+    /// Nobody: the oldest records go, whoever has not read them.
+    Oldest,
+}
+
+/// Those who read a log, each at a place of its own.
+pub trait Readers: Debug + Send + Sync {
+    /// The first record that somebody has not read; none where nobody is known who reads.
+    fn needed(&self) -> Option<u64>;
+
+    /// Whose turn it is, in words that read after "is waited for:".
+    fn awaited(&self) -> String;
+}
+
 /// Where a log lies and how much it keeps.
 #[derive(Clone, Debug)]
 pub struct Terms {
@@ -47,8 +70,10 @@ pub struct Terms {
     pub folder: PathBuf,
     /// How long records are kept at least.
     pub keep: Duration,
-    /// Bytes that the log may take; above them it takes nothing more.
+    /// Bytes that the log may take.
     pub max: u64,
+    /// Who makes room above them.
+    pub room: Room,
     /// What a person may do about a log that is full, or that nobody knows.
     pub cure: String,
 }
@@ -61,6 +86,9 @@ pub struct Position {
     /// Records before this offset have been given up by a person.
     #[serde(default)]
     pub from: u64,
+    /// A random number that tells this log from another one that begins in its place.
+    #[serde(default)]
+    pub born: u64,
 }
 
 /// A log, its writing end.
@@ -85,11 +113,12 @@ struct Writer {
     opened: anyhow::Result<()>,
 }
 
-/// A sink over the log of these terms, which is opened when it is told where it stood, and found in `access` from then on.
-pub fn open(terms: Terms, form: Form, access: Access) -> LogSink {
+/// A sink over the log of these terms, which is opened when it is told where it stood, and found in `access` from then on;
+/// `at` is where it stood as far as that is known before.
+pub fn open(terms: Terms, form: Form, access: Access, at: Option<Position>) -> LogSink {
     let nothing = Ok(Mark::default());
     let writer = Writer { terms, log: None, waiting: VecDeque::new(), outcome: nothing, opened: Ok(()) };
-    LogSink { writer: Lent::new(writer), form, access, position: None, epoch: Epoch::default() }
+    LogSink { writer: Lent::new(writer), form, access, position: at, epoch: Epoch::default() }
 }
 
 /// The sizes of a log that takes `max` bytes.
@@ -129,10 +158,12 @@ impl Sink for LogSink {
             let to: Option<Position> = serde_json::from_value(position.clone()).context("read where the log stood")?;
             let writer = self.writer.lend(move |writer| writer.opened = writer.open(to.map(|to| to.mark))).await?;
             std::mem::replace(&mut writer.opened, Ok(()))?;
-            let to = to.unwrap_or_default();
+            // Every `RandomState` has other keys: the one source of randomness that the standard library has.
+            let born = || RandomState::new().hash_one(SEGMENT);
+            let to = to.unwrap_or_else(|| Position { born: born(), ..Position::default() });
             self.position = Some(to);
             if let Some(log) = &writer.log {
-                self.access.show(Readable { log: log.clone(), from: to.from });
+                self.access.show(Readable { log: log.clone(), from: to.from, born: to.born });
             }
             Ok(())
         }
@@ -145,8 +176,8 @@ impl Sink for LogSink {
 
     fn committed(&mut self, position: &Value) {
         let committed: Result<Position, _> = serde_json::from_value(position.clone());
-        if let (Ok(Position { mark, .. }), Some(readable)) = (committed, self.access.readable()) {
-            readable.log.committed(mark);
+        if let Ok(Position { mark, .. }) = committed {
+            self.access.committed(mark);
         }
     }
 }
@@ -190,15 +221,21 @@ impl Writer {
     fn flush(&mut self) -> Result<Mark, SinkError> {
         self.append()?;
         let log = self.log()?;
-        self.retain(&log)?;
+        self.retain(&log, Some(self.terms.max))?;
         let mark = log.sync().map_err(verdict)?;
         crash::point("letters.synced");
         Ok(mark)
     }
 
-    fn retain(&self, log: &Log) -> Result<(), SinkError> {
+    /// Removes what is old enough, and above `most` bytes the oldest, but for what readers are waited for.
+    fn retain(&self, log: &Log, most: Option<u64>) -> Result<(), SinkError> {
         let age = u64::try_from(self.terms.keep.as_millis()).ok();
-        let removed = log.retain(now(), Keep { age, ..Keep::default() }).map_err(verdict)?;
+        let (bytes, needed) = match &self.terms.room {
+            Room::Person => (None, None),
+            Room::Readers(readers) => (most, readers.needed()),
+            Room::Oldest => (most, None),
+        };
+        let removed = log.retain(now(), Keep { age, bytes, needed }).map_err(verdict)?;
         if removed.segments > 0 {
             let log = self.terms.folder.display();
             tracing::info!(%log, records = removed.records, bytes = removed.bytes, "records were kept long enough");
@@ -206,18 +243,26 @@ impl Writer {
         Ok(())
     }
 
-    /// A log that would grow over its limit takes nothing more until there is room again.
+    /// A log that would grow over its limit takes nothing more until there is room again, where somebody makes some.
     fn make_room(&self, log: &Log, more: u64) -> Result<(), SinkError> {
-        let Terms { max, folder, cure, .. } = &self.terms;
+        let Terms { max, folder, cure, room, .. } = &self.terms;
         let is_full = || log.bytes().saturating_add(more) > *max;
         if is_full() {
-            self.retain(log)?;
+            self.retain(log, Some(max.saturating_sub(more)))?;
         }
-        if is_full() {
-            let (log, max) = (folder.display(), crate::unit::Size(*max));
-            return Err(SinkError::Later(anyhow!("the log {log} has reached its `max` of {max}; {cure}")));
+        let (name, limit) = (folder.display(), crate::unit::Size(*max));
+        match room {
+            Room::Person if is_full() => {
+                Err(SinkError::Later(anyhow!("the log {name} has reached its `max` of {limit}; {cure}")))
+            }
+            // What nobody can read before it is committed has nobody to wait for.
+            Room::Readers(readers) if is_full() && log.is_held(readers.needed()) => {
+                let awaited = readers.awaited();
+                let told = format!("the log {name} has reached its `max` of {limit}, and is waited for: {awaited}");
+                Err(SinkError::Later(anyhow!(told)))
+            }
+            Room::Person | Room::Readers(_) | Room::Oldest => Ok(()),
         }
-        Ok(())
     }
 }
 

@@ -117,14 +117,16 @@ impl StreamSource {
                 return self.failed.take().map_or(Ok(Read::End), Err);
             }
             if over || self.failed.is_some() || is_full(&self.builder, &undecoded, most) {
-                return Ok(Read::Chunk(Chunk { batch: self.builder.finish(), undecoded, answered: 0 }));
+                return Ok(Read::Chunk(Chunk { batch: self.builder.finish(), undecoded, ..Chunk::default() }));
             }
             // Small items are put together as long as they are there; nothing is held while waiting for one.
             let item = match nothing {
                 true => self.stream.next().await,
                 false => match self.stream.next().now_or_never() {
                     Some(item) => item,
-                    None => return Ok(Read::Chunk(Chunk { batch: self.builder.finish(), undecoded, answered: 0 })),
+                    None => {
+                        return Ok(Read::Chunk(Chunk { batch: self.builder.finish(), undecoded, ..Chunk::default() }));
+                    }
                 },
             };
             match item {

@@ -8,10 +8,11 @@ use std::{sync::Arc, time::Instant};
 
 use super::{
     Item,
+    control::Control,
     failure::Failure,
     intake::{Intake, Taken},
     lane::{Fill, Freight, Gone, Inbox, Lane, Sender},
-    outlet::{Control, Outlet},
+    outlet::{self, Outlet},
     prepare::Wants,
     table::{Changes, owner},
     tally::Tally,
@@ -83,7 +84,7 @@ impl Freight for Task {
 pub struct Conductor {
     /// What the stage is.
     pub spec: Arc<Spec>,
-    /// Its lanes: first the inputs, then the answers of its workers.
+    /// Its lanes: first the inputs, then what it is told from outside, then the answers of its workers.
     pub inbox: Inbox,
     /// Alignment of the inputs.
     pub intake: Intake,
@@ -97,16 +98,19 @@ pub struct Conductor {
     pub tally: Tally,
     /// Records received up to the last commit, of each input.
     pub received: Vec<u64>,
+    /// Somebody has told it to take nothing in.
+    pub is_tripped: bool,
 }
 
 enum Next {
+    Told(Control),
     Taken(Taken),
     Done(Box<Done>),
 }
 
 /// What follows a turn's outputs downstream.
 enum Behind {
-    Control(Control),
+    Control(outlet::Control),
     /// A barrier, with where the stage stood when it was taken in: by the time it leaves, others of several workers may
     /// be busy with what stands behind it.
     Barrier {
@@ -129,12 +133,13 @@ impl Conductor {
         };
         let mut is_over = false;
         while !(is_over && turns.is_empty()) {
-            let may_begin = !is_over && turns.len() < workers * TURNS;
+            let may_begin = !is_over && !self.is_tripped && turns.len() < workers * TURNS;
             let (intake, inputs) = (&mut self.intake, self.received.len());
             let next = self.inbox.wait_blocking(|lanes| {
                 answer(lanes, inputs).or_else(|| may_begin.then(|| intake.take(lanes)).flatten().map(Next::Taken))
             })?;
             match next {
+                Next::Told(control) => self.is_tripped = matches!(control, Control::Trip),
                 Next::Taken(Taken::Over) => is_over = true,
                 Next::Taken(taken) => self.begin(taken, &mut turns)?,
                 Next::Done(done) => turns.done(done.worker, done.result?, done.changes),
@@ -155,13 +160,13 @@ impl Conductor {
                 self.begin_batch(input, batch, turns)
             }
             Taken::Mark(mark @ (Mark::At(time) | Mark::Idle(time))) => {
-                self.begin_all(|| Work::Advance(time), Behind::Control(Control::Mark(mark)), turns)
+                self.begin_all(|| Work::Advance(time), Behind::Control(outlet::Control::Mark(mark)), turns)
             }
             Taken::Barrier(epoch) => {
                 let (watermark, received) = (self.intake.watermark(), self.received.clone());
                 self.begin_all(|| Work::Barrier, Behind::Barrier { epoch, watermark, received }, turns)
             }
-            Taken::Close => self.begin_all(|| Work::Close, Behind::Control(Control::Close), turns),
+            Taken::Close => self.begin_all(|| Work::Close, Behind::Control(outlet::Control::Close), turns),
             Taken::Over => Ok(()),
         }
     }
@@ -236,15 +241,17 @@ impl Conductor {
                 crash::point("stage.before-handover");
                 (self.report)(Handed { epoch, changes, tally, watermark, received, sent })?;
                 crash::point("stage.after-handover");
-                Ok(self.outlet.control(Control::Barrier(epoch))?)
+                Ok(self.outlet.control(outlet::Control::Barrier(epoch))?)
             }
         }
     }
 }
 
+/// What does not come from an input; what the stage is told comes before what its workers answer.
 fn answer(lanes: &mut [Lane<Item>], inputs: usize) -> Option<Next> {
     lanes.get_mut(inputs..)?.iter_mut().find_map(|lane| match lane.pop() {
         Some(Item::Done(done)) => Some(Next::Done(done)),
+        Some(Item::Control(control)) => Some(Next::Told(control)),
         _ => None,
     })
 }

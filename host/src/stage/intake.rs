@@ -72,8 +72,8 @@ impl Intake {
                 Item::Mark(mark) => self.merge.update(input, mark).map(Taken::Mark),
                 Item::Barrier(epoch) => full(&mut self.held, input).then_some(Taken::Barrier(epoch)),
                 Item::Close => full(&mut self.closed, input).then_some(Taken::Close),
-                // Workers answer on lanes of their own, which are not inputs.
-                Item::Done(_) => None,
+                // Workers answer on lanes of their own, and so comes what a stage is told: these are not inputs.
+                Item::Done(_) | Item::Control(_) => None,
             };
             if taken.is_some() {
                 return taken;

@@ -21,7 +21,7 @@ use crate::folder::{Folder, PATIENCE, Started};
 const KILLS: u32 = 10;
 
 /// Records of the input for each kill.
-const RECORDS: u64 = 6_000;
+pub(crate) const RECORDS: u64 = 6_000;
 
 /// Clients that post at once, each its next record when the one before has been answered.
 const CLIENTS: usize = 8;
@@ -30,12 +30,12 @@ const CLIENTS: usize = 8;
 const READY: Duration = Duration::from_secs(20);
 
 /// How often the host is killed.
-fn kills() -> u32 {
+pub(crate) fn kills() -> u32 {
     std::env::var("TIDEGATE_KILLS").map_or(KILLS, |kills| kills.parse().unwrap())
 }
 
 /// What a campaign came to: the lines that are there and the lines that should be.
-fn told(seed: u64, kills: u32, records: u64, worst: Duration, found: &[&str], expected: &[&str]) {
+pub(crate) fn told(seed: u64, kills: u32, records: u64, worst: Duration, found: &[&str], expected: &[&str]) {
     let mut counts: BTreeMap<&str, i64> = BTreeMap::new();
     expected.iter().for_each(|line| *counts.entry(line).or_default() -= 1);
     found.iter().for_each(|line| *counts.entry(line).or_default() += 1);
@@ -66,7 +66,7 @@ sinks:
 ";
 
 /// Milliseconds that nobody foresees and everybody can repeat: SplitMix64 of the number of the kill.
-fn moment(seed: u64, kill: u32) -> Duration {
+pub(crate) fn moment(seed: u64, kill: u32) -> Duration {
     let mut z = seed.wrapping_add(u64::from(kill).wrapping_mul(0x9e37_79b9_7f4a_7c15));
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
@@ -74,7 +74,7 @@ fn moment(seed: u64, kill: u32) -> Duration {
 }
 
 /// A seed that is new in each run, and told when the test fails.
-fn seed() -> u64 {
+pub(crate) fn seed() -> u64 {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
     u64::from(now.subsec_nanos())
 }

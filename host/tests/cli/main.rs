@@ -14,3 +14,4 @@ mod receivers;
 mod secrets;
 mod signals;
 mod state;
+mod topics;

@@ -112,7 +112,7 @@ sinks:
         let loaded = config::load(&self.file, &|_| None).map_err(told)?;
         let prepared = open::open(&loaded, engine, None).map_err(told)?;
         let (took, ended) = runtime.block_on(async {
-            let parts = prepared.into_parts().await?;
+            let parts = prepared.into_parts(None).await?;
             let started = Start::now();
             let ended = pipeline::start(parts).task.await?;
             anyhow::Ok((started.took(), ended))

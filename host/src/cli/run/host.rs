@@ -69,16 +69,24 @@ pub(super) async fn open(
         None => None,
     };
     let store = state::open(host.state_folder(), reset)?;
+    let mut restored = Vec::new();
+    for Checked { prepared, .. } in &checked {
+        restored.push(match &store {
+            Some(store) => Some(state::restore(store, prepared, host.state_folder(), reset).await?),
+            None => None,
+        });
+    }
+    // What is to be forgotten has been by now, in all pipelines.
+    let topics = match (&store, host.state_folder()) {
+        (Some(store), Some(folder)) => Some(Arc::new(state::topics(store, folder)?)),
+        _ => None,
+    };
     let mut parts = Vec::new();
     let mut plugins = Vec::new();
-    for Checked { file, prepared, .. } in checked {
+    for (Checked { file, prepared, .. }, durable) in checked.into_iter().zip(restored) {
         plugins.push(plugins_of(&prepared));
         let name = prepared.graph.name.clone();
-        let durable = match &store {
-            Some(store) => Some(state::restore(store, &prepared, reset).await?),
-            None => None,
-        };
-        let opened = prepared.into_parts().await.map_err(|error| {
+        let opened = prepared.into_parts(topics.clone()).await.map_err(|error| {
             environment(unopened(format!("open `{name}` of {}: {error:#}", file.display()), &error))
         })?;
         parts.push(Parts { durable, ..opened });
@@ -94,6 +102,7 @@ pub(super) async fn open(
     let service = Arc::new(Service {
         pipelines: hosted.collect(),
         store,
+        topics,
         drains: drain_sender,
         drain_deadline,
         all_ended: is_ended,

@@ -2,7 +2,7 @@
 //!
 //! Owns what a user is told when either cannot be used. It must not know what a commit holds.
 
-use std::{path::Path, sync::Arc};
+use std::{collections::BTreeSet, path::Path, sync::Arc};
 
 use super::{Answer, Exit, Trouble};
 use crate::{
@@ -16,9 +16,11 @@ use crate::{
         durable::{Durable, Restored, Signature, Unfit},
         letters,
         open::Prepared,
+        topics,
     },
     sink::http::outbox,
     store::{self, Lock, Settings, Store, StoreError},
+    topic::Topics,
 };
 
 /// Opens the store in `folder`, if there is to be one. Where it is missing or of another version, and everything is to be
@@ -44,6 +46,7 @@ pub(super) fn open(folder: Option<&Path>, reset: &[String]) -> Result<Option<Arc
 pub(super) async fn restore(
     store: &Arc<Store>,
     prepared: &Prepared,
+    folder: Option<&Path>,
     reset: &[String],
 ) -> Result<(Durable, Option<Restored>), Box<Answer>> {
     let graph = &prepared.graph;
@@ -52,14 +55,21 @@ pub(super) async fn restore(
         Signature::of(stage, &described.name, described.state_version)
     });
     let durable = Durable::new(store.clone(), graph.clone(), signatures.collect());
-    durable.reset(reset).await.map_err(unusable)?;
-    give_up_letters(graph, reset)?;
-    give_up_outboxes(graph, reset)?;
-    let restored = durable.restore().map_err(|unfit| match unfit {
+    let unread = |unfit: Unfit| match unfit {
         Unfit::Store(error) => unusable(error),
         Unfit::Changed { ref stage, .. } => refused(&graph.name, stage, &unfit),
         Unfit::Gone { ref name, .. } | Unfit::Unread { ref name, .. } => refused(&graph.name, name, &unfit),
-    })?;
+    };
+    let mut written = topics::logs(store, &graph.name).map_err(unread)?;
+    durable.reset(reset).await.map_err(unusable)?;
+    give_up_letters(graph, reset)?;
+    give_up_outboxes(graph, reset)?;
+    if let Some(folder) = folder.filter(|_| reset.iter().any(|name| name == "all")) {
+        let named = graph.topics_written().map(|(topic, sink)| (topic.to_owned(), topics::part(&graph.name, sink)));
+        written.extend(named);
+        give_up_topics(graph, folder, &written)?;
+    }
+    let restored = durable.restore().map_err(unread)?;
     if let Some(restored) = &restored {
         durable.rename(restored).await.map_err(unusable)?;
     }
@@ -101,6 +111,27 @@ fn give_up_outboxes(graph: &Graph, reset: &[String]) -> Result<(), Box<Answer>> 
         }
     }
     Ok(())
+}
+
+/// Removes what a pipeline that begins anew has written to topics: it writes it again.
+fn give_up_topics(graph: &Graph, folder: &Path, logs: &BTreeSet<(String, String)>) -> Result<(), Box<Answer>> {
+    let disk: Arc<dyn Disk> = Arc::new(RealDisk);
+    let discarded = topics::discard(&disk, folder, logs).map_err(|error| {
+        let trouble = Trouble::of(format!("give up what `{}` wrote to topics: {error:#}", graph.name));
+        Box::new(Answer::failed(Exit::Environment, trouble.code(codes::STATE_UNUSABLE)))
+    })?;
+    if discarded > 0 {
+        tracing::warn!(pipeline = graph.name, logs = discarded, "what it wrote to topics is given up with its state");
+    }
+    Ok(())
+}
+
+/// The topics of the host, as its store in `folder` knows them.
+pub(super) fn topics(store: &Store, folder: &Path) -> Result<Topics, Box<Answer>> {
+    topics::load(store, Arc::new(RealDisk), folder).map_err(|unfit| {
+        let trouble = Trouble::of(format!("look for topics: {unfit}"));
+        Box::new(Answer::failed(Exit::Environment, trouble.code(codes::STATE_DAMAGED)))
+    })
 }
 
 fn unusable(error: StoreError) -> Box<Answer> {

@@ -15,9 +15,9 @@ use crate::{
     api::client,
     cli::figure,
     config::codes,
-    disk::RealDisk,
+    disk::{Disk, RealDisk},
     log::Skipped,
-    pipeline::{durable, kept, letters::Resting},
+    pipeline::{durable, kept, letters::Resting, topics},
     store::{self, Lock, StoreError, Verified},
 };
 
@@ -108,7 +108,12 @@ impl Reset {
         }
         self.word.given(&format!("forget what was committed of `{}`", self.what))?;
         let names = [name.unwrap_or("all").to_owned()];
+        let written = topics::logs(&store, pipeline).map_err(|error| damaged(&error))?;
         block_on(durable::reset(&store, Arc::from(pipeline), &names)).map_err(unusable)?;
+        if name.is_none() {
+            let disk: Arc<dyn Disk> = Arc::new(RealDisk);
+            topics::discard(&disk, &self.folder.path, &written).map_err(|error| damaged(&error))?;
+        }
         let summary = format!("`{}` begins anew", self.what);
         Ok(Answer::fine(&summary, json!({ "pipeline": pipeline, "name": name }), format!("{summary}\n")))
     }
@@ -155,10 +160,10 @@ impl Verify {
             }
             error => unusable(error),
         })?;
-        let letters = resting(&self.folder, lock)?.verify();
-        let letters = letters.map_err(|error| Box::new(Answer { exit: Exit::No, ..*damaged(&error) }))?;
-        let summary = format!("the state is whole: {}", counted(verified, Some(letters)));
-        Ok(Answer::fine(&summary, told(verified, Some(letters)), format!("{summary}\n")))
+        let logs = read_logs(&resting(&self.folder, lock)?);
+        let logs = logs.map_err(|error| Box::new(Answer { exit: Exit::No, ..*damaged(&error) }))?;
+        let summary = format!("the state is whole: {}", counted(verified, Some(logs)));
+        Ok(Answer::fine(&summary, told(verified, Some(logs)), format!("{summary}\n")))
     }
 }
 
@@ -168,16 +173,15 @@ impl Repair {
         let folder = &self.folder.path;
         let (whole, mut skipped) = (store::verify(&RealDisk, folder, &lock), Vec::new());
         let leave_out = || self.word.given(&format!("leave out what is damaged in {}", folder.display()));
-        let (kept, letters) = match whole {
+        let (kept, resting) = match whole {
             Ok(verified) => {
-                let letters = resting(&self.folder, lock)?;
-                if let Ok(letters) = letters.verify() {
-                    let summary =
-                        format!("the state is whole, and left as it is: {}", counted(verified, Some(letters)));
-                    return Ok(Answer::fine(&summary, told(verified, Some(letters)), format!("{summary}\n")));
+                let resting = resting(&self.folder, lock)?;
+                if let Ok(logs) = read_logs(&resting) {
+                    let summary = format!("the state is whole, and left as it is: {}", counted(verified, Some(logs)));
+                    return Ok(Answer::fine(&summary, told(verified, Some(logs)), format!("{summary}\n")));
                 }
                 leave_out()?;
-                (verified, letters)
+                (verified, resting)
             }
             Err(_) => {
                 leave_out()?;
@@ -185,12 +189,15 @@ impl Repair {
                 (kept.map_err(|error| damaged(&error))?, resting(&self.folder, lock)?)
             }
         };
-        let repaired = letters.repair(|Skipped { file, at, bytes, records }| {
-            let of = figure::several(usize::try_from(records).unwrap_or(usize::MAX), "dead letter");
+        let mut skip = |Skipped { file, at, bytes, records }: Skipped, what: &str| {
+            let of = figure::several(usize::try_from(records).unwrap_or(usize::MAX), what);
             skipped.push(format!("{}: {bytes} bytes from {at} on, {of}", file.display()));
+        };
+        let repaired = resting.repair(|skipped| skip(skipped, "dead letter")).and_then(|()| {
+            topics::repair(&resting.store, &*resting.disk, &resting.state, |skipped| skip(skipped, "record of a topic"))
         });
-        let letters = repaired.and_then(|()| letters.verify()).map_err(|error| damaged(&error))?;
-        let summary = format!("{} kept, {} skipped", counted(kept, Some(letters)), figure::count(skipped.len() as u64));
+        let logs = repaired.and_then(|()| read_logs(&resting)).map_err(|error| damaged(&error))?;
+        let summary = format!("{} kept, {} skipped", counted(kept, Some(logs)), figure::count(skipped.len() as u64));
         let text: String = skipped.iter().map(|what| format!("skipped: {what}\n")).collect();
         let result = Repaired { pipelines: kept.pipelines, values: kept.values, skipped };
         Ok(Answer::fine(&summary, result, format!("{text}{summary}\n")))
@@ -203,14 +210,33 @@ fn resting(folder: &Folder, lock: Lock) -> Result<Resting, Box<Answer>> {
     Ok(Resting { disk: Arc::new(RealDisk), store, state: folder.path.clone() })
 }
 
-fn counted(verified: Verified, letters: Option<u64>) -> String {
-    let several = |count: u64, what| figure::several(usize::try_from(count).unwrap_or(usize::MAX), what);
-    let letters = letters.map(|letters| ", ".to_owned() + &several(letters, "dead letter")).unwrap_or_default();
-    format!("{}, {}{letters}", figure::several(verified.pipelines, "pipeline"), several(verified.values, "value"))
+/// What the logs of a state hold.
+#[derive(Clone, Copy)]
+struct Logs {
+    letters: u64,
+    /// Records of topics.
+    records: u64,
 }
 
-fn told(verified: Verified, letters: Option<u64>) -> Value {
-    json!({ "pipelines": verified.pipelines, "values": verified.values, "letters": letters, "skipped": [] })
+/// Reads and checks the letters and the topics of a state.
+fn read_logs(resting: &Resting) -> anyhow::Result<Logs> {
+    let topics = topics::load(&resting.store, resting.disk.clone(), &resting.state)?;
+    Ok(Logs { letters: resting.verify()?, records: topics::verify(&topics)? })
+}
+
+fn counted(verified: Verified, logs: Option<Logs>) -> String {
+    let several = |count: u64, what| figure::several(usize::try_from(count).unwrap_or(usize::MAX), what);
+    let logs = logs.map(|Logs { letters, records }| match records {
+        0 => format!(", {}", several(letters, "dead letter")),
+        _ => format!(", {}, {} of topics", several(letters, "dead letter"), several(records, "record")),
+    });
+    let logs = logs.unwrap_or_default();
+    format!("{}, {}{logs}", figure::several(verified.pipelines, "pipeline"), several(verified.values, "value"))
+}
+
+fn told(verified: Verified, logs: Option<Logs>) -> Value {
+    let (letters, records) = (logs.map(|logs| logs.letters), logs.map(|logs| logs.records));
+    json!({ "pipelines": verified.pipelines, "values": verified.values, "letters": letters, "records": records, "skipped": [] })
 }
 
 fn damaged(error: &impl std::fmt::Display) -> Box<Answer> {

@@ -2,12 +2,12 @@
 //!
 //! Owns the filling in of defaults and the numbering of stages by their order.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::{
-    super::{Loaded, OnError, pipeline},
+    super::{Loaded, OnError, Retry, pipeline},
     Consumer, Edge, Graph, Input, Output, Producer, Sink, Source, Stage,
     fields::Wanted,
     outputs::Settled,
@@ -16,7 +16,8 @@ use crate::{
     batch::Limit,
     codec::{Format, Stamp},
     sink::http::Requests,
-    unit::Size,
+    source,
+    unit::{Size, Span},
 };
 
 /// Bytes of an outbox, unless the file says otherwise.
@@ -24,18 +25,22 @@ const OUTBOX_MAX: Size = Size(1 << 30);
 
 /// The format of a source: what it says, or what its kind has by default.
 pub(super) fn format(source: &pipeline::Source) -> Option<Format> {
-    let default = match input(source)? {
+    let default = match input(source, "", "")? {
         Input::File(_) | Input::Stdin(_) => Format::Lines,
-        Input::Http(_) | Input::Generate(_) | Input::HostMetrics(_) => Format::Json,
+        // Whoever asks for fields of a topic's records takes them for JSON.
+        Input::Http(_) | Input::Topic(..) | Input::Generate(_) | Input::HostMetrics(_) => Format::Json,
     };
     Some(source.decode.as_ref().map_or(default, |decode| decode.value))
 }
 
-fn input(source: &pipeline::Source) -> Option<Input> {
+/// What `source`, called `name`, of a pipeline reads.
+fn input(source: &pipeline::Source, pipeline: &str, name: &str) -> Option<Input> {
+    let group = |topic: &source::topic::Config| topic.group.clone().unwrap_or_else(|| format!("{pipeline}.{name}"));
     let kinds = [
         source.file.clone().map(Input::File),
         source.stdin.clone().map(Input::Stdin),
         source.http.clone().map(Input::Http),
+        source.topic.clone().map(|topic| Input::Topic(topic.clone(), group(&topic))),
         source.generate.clone().map(Input::Generate),
         source.host_metrics.clone().map(Input::HostMetrics),
     ];
@@ -46,10 +51,17 @@ fn output(sink: &pipeline::Sink) -> Option<Output> {
     let kinds = [
         sink.file.clone().map(Output::File),
         sink.http.clone().map(|http| Output::Http(http, requests(sink))),
+        sink.topic.clone().map(Output::Topic),
         sink.stdout.clone().map(Output::Stdout),
         sink.discard.clone().map(Output::Discard),
     ];
     kinds.into_iter().flatten().next()
+}
+
+/// How long a sink waits that does not say: a full topic has room as soon as its readers have come further.
+fn retry(sink: &pipeline::Sink) -> Retry {
+    let second = Span(Duration::from_secs(1)).into();
+    if sink.topic.is_some() { Retry { max: second, ..Retry::default() } } else { Retry::default() }
 }
 
 fn requests(sink: &pipeline::Sink) -> Requests {
@@ -78,7 +90,8 @@ pub(super) fn build(
 ) -> Option<Graph> {
     let pipeline = &loaded.pipeline;
     let sources = pipeline.sources.iter().enumerate().map(|(i, (name, source))| {
-        let (input, has_ids) = (input(source)?, wanted.ids.contains(&Producer::Source(i)));
+        let (input, has_ids) =
+            (input(source, &pipeline.name.value, &name.value)?, wanted.ids.contains(&Producer::Source(i)));
         let stamp = Stamp {
             key: source.key.as_ref().map(|key| key.value.clone()),
             time: source.time.as_ref().map(|time| time.value.clone()),
@@ -122,7 +135,7 @@ pub(super) fn build(
             name: name.value.clone(),
             output: output(sink)?,
             format,
-            retry: sink.retry.as_ref().map(|retry| retry.value.clone()).unwrap_or_default(),
+            retry: sink.retry.as_ref().map_or_else(|| retry(sink), |retry| retry.value.clone()),
             asked: sink.guarantee.as_ref().map(|asked| asked.value),
         })
     });

@@ -69,6 +69,7 @@ impl Graph {
                 Input::File(config) => format!("file {}", config.path),
                 Input::Stdin(_) => "stdin".to_owned(),
                 Input::Http(config) => format!("http {}{}", config.listen, config.path),
+                Input::Topic(config, group) => format!("topic {}, group {group}", config.name),
                 Input::Generate(_) => "generate".to_owned(),
                 Input::HostMetrics(_) => "host_metrics".to_owned(),
             };
@@ -90,6 +91,7 @@ impl Graph {
             let kind = match &sink.output {
                 Output::File(config) => format!("file {}", config.path),
                 Output::Http(config, _) => format!("http {}", config.url),
+                Output::Topic(config) => format!("topic {}, kept {}, at most {}", config.name, config.keep, config.max),
                 Output::Stdout(_) => "stdout".to_owned(),
                 Output::Discard(_) => "discard".to_owned(),
                 Output::DeadLetters(letters) => format!("kept {}, at most {}", letters.keep, letters.max),

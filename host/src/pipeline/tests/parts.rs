@@ -443,6 +443,7 @@ impl Plan {
             sources,
             graph: Arc::new(graph),
             letters: Access::default(),
+            topics: None,
             durable: None,
         }
     }

@@ -100,7 +100,7 @@ fn drive_into(outlet: Outlet, hangs: bool, lets_go: bool) -> Driven {
         sink: Box::new(Late { unsettled: 0, due: None, hangs, lets_go, calls: sender }),
         retry: Retry::default(),
         meter: meter.clone(),
-        board: Arc::new(Board::new(graph, Access::default())),
+        board: Arc::new(Board::new(graph, Access::default(), None)),
         trouble: None,
     };
     let point = SinkPoint { received: vec![0], ..SinkPoint::default() };

@@ -36,7 +36,7 @@ use crate::{
     log::{self, Access, Block, Keep, Log, Reader},
     sink::{
         Refused, Returned, Sink, SinkError,
-        log::{LogSink, Terms as LogTerms, now, open as open_log, settings},
+        log::{LogSink, Room, Terms as LogTerms, now, open as open_log, settings},
     },
 };
 
@@ -111,11 +111,12 @@ pub fn open(http: HttpSink, terms: Terms) -> Outbox {
     let cure = "`--reset-state` with the sink's name gives up what waits in it".to_owned();
     let Terms { disk, state, folder, max, retry } = terms;
     // An epoch is let in as a whole; what would be too much is held back before it comes here.
-    let of_log = LogTerms { disk, state, folder: folder.clone(), keep: Duration::MAX, max: u64::MAX, cure };
+    let of_log =
+        LogTerms { disk, state, folder: folder.clone(), keep: Duration::MAX, max: u64::MAX, room: Room::Person, cure };
     let blocks = Arc::new(move |batch: &Batch, epoch, now| vec![block(form, batch, epoch, now)]);
     Outbox {
         http,
-        log: open_log(of_log, blocks, access.clone()),
+        log: open_log(of_log, blocks, access.clone(), None),
         access,
         folder,
         max,

@@ -26,6 +26,7 @@ fn terms(disk: &Sim) -> Terms {
         folder: "logs/test".into(),
         keep: Duration::from_secs(3600),
         max: 1 << 20,
+        room: Room::Person,
         cure: "make room".to_owned(),
     }
 }
@@ -33,7 +34,7 @@ fn terms(disk: &Sim) -> Terms {
 /// The sink as a process opens it that finds this position in the store.
 async fn opened(terms: Terms, position: &Value) -> (LogSink, Access) {
     let access = Access::default();
-    let mut sink = open(terms, form(), access.clone());
+    let mut sink = open(terms, form(), access.clone(), None);
     sink.restore(position).await.unwrap();
     (sink, access)
 }
@@ -100,7 +101,8 @@ async fn a_log_that_the_store_does_not_know_is_refused_and_kept() {
     write(&mut sink, &records(&["a"])).await.unwrap();
     let position = commit(&mut sink).await;
     drop(sink);
-    let refused = open(terms(&disk), form(), Access::default()).restore(&Value::Null).await.unwrap_err().to_string();
+    let refused =
+        open(terms(&disk), form(), Access::default(), None).restore(&Value::Null).await.unwrap_err().to_string();
     assert!(refused.contains(FOLDER) && refused.contains("make room"), "{refused}");
     let (_, access) = opened(terms(&disk), &position).await;
     assert_eq!(shown(&access), ["a"]);
@@ -210,7 +212,7 @@ async fn after_a_fall_at_any_operation_the_log_holds_what_was_committed() {
             let begin = terms(&disk);
             disk.sync_folder(Path::new("/")).unwrap();
             disk.fail(nth, failure);
-            let mut sink = open(begin, form(), Access::default());
+            let mut sink = open(begin, form(), Access::default(), None);
             let (mut position, mut committed) = (Value::Null, 0);
             if sink.restore(&Value::Null).await.is_ok() {
                 position = sink.position();
@@ -253,7 +255,7 @@ async fn a_flipped_bit_is_refused_with_its_place_and_a_torn_tail_is_cut() {
     let mut flipped = disk.content(&file).unwrap();
     flipped[80] ^= 1;
     disk.set_content(&file, &flipped);
-    let mut sink = open(terms(&disk), form(), Access::default());
+    let mut sink = open(terms(&disk), form(), Access::default(), None);
     let refused = format!("{:#}", sink.restore(&position).await.unwrap_err());
     assert!(refused.contains(file.to_str().unwrap()) && refused.contains("at byte 72"), "{refused}");
 }

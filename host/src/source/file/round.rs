@@ -203,7 +203,7 @@ impl Round {
             tail.done = true;
         }
         if !self.builder.is_empty() || !undecoded.is_empty() {
-            return Some(Chunk { batch: self.builder.finish(), undecoded, answered: 0 });
+            return Some(Chunk { batch: self.builder.finish(), undecoded, ..Chunk::default() });
         }
         // Blank lines and the like: used up, and nothing to show.
         if used > 0 { self.decode(most) } else { None }

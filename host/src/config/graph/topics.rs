@@ -1,0 +1,62 @@
+//! Topics as one pipeline has them.
+//!
+//! Owns which topics lead to which inside of a graph, and that there has to be a place for them. What several pipelines
+//! come to together is checked in `config::topics`.
+
+use std::path::Path;
+
+use super::{
+    super::{Loaded, codes, diagnostic::Flaw, guarantee},
+    Consumer, Graph, Input, Output,
+};
+use crate::sink::topic::WhenFull;
+
+/// Finds topics where nothing can be kept.
+pub(super) fn need_state(loaded: &Loaded, state: Option<&Path>, flaws: &mut Vec<Flaw>) {
+    if state.is_some() {
+        return;
+    }
+    let pipeline = &loaded.pipeline;
+    let sources = pipeline.sources.iter().filter(|(_, source)| source.topic.is_some()).map(|(name, _)| name);
+    let sinks = pipeline.sinks.iter().filter(|(_, sink)| sink.topic.is_some()).map(|(name, _)| name);
+    for name in sources.chain(sinks) {
+        let message = format!("`{}` is a topic, and with `state: none` there is no place for it", name.value);
+        flaws.push(Flaw::at(codes::NO_STATE, &name.span, message).cure("name a folder with `--state`"));
+    }
+}
+
+impl Graph {
+    /// The topics that are read, each with the name of the source and its group.
+    pub fn topics_read(&self) -> impl Iterator<Item = (&str, &str, &str)> {
+        self.sources.iter().filter_map(|source| match &source.input {
+            Input::Topic(config, group) => Some((config.name.as_str(), source.name.as_str(), group.as_str())),
+            _ => None,
+        })
+    }
+
+    /// The topics that are written to, each with the name of the sink.
+    pub fn topics_written(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.sinks.iter().filter_map(|sink| match &sink.output {
+            Output::Topic(config) => Some((config.name.as_str(), sink.name.as_str())),
+            _ => None,
+        })
+    }
+
+    /// Which topics wait for which: a sink that blocks when its topic is full holds up the reading of those above it. Each is
+    /// a topic that is read, one that is written to, and the name of the sink.
+    pub fn topics_waiting(&self) -> Vec<(&str, &str, &str)> {
+        let mut waiting = Vec::new();
+        for (at, sink) in self.sinks.iter().enumerate() {
+            let Output::Topic(config) = &sink.output else { continue };
+            if config.when_full != WhenFull::Block {
+                continue;
+            }
+            for source in guarantee::sources(self, Consumer::Sink(at)) {
+                if let Some(Input::Topic(read, _)) = self.sources.get(source).map(|source| &source.input) {
+                    waiting.push((read.name.as_str(), config.name.as_str(), sink.name.as_str()));
+                }
+            }
+        }
+        waiting
+    }
+}

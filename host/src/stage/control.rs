@@ -1,0 +1,13 @@
+//! What a running stage is told from outside, and acts on between two calls.
+//!
+//! Owns the words only: they come on a lane of the stage's own inbox, which is looked at before anything else, so that
+//! they wake a stage that is idle or paused and need no barrier. Invariant: what is told never waits for room.
+
+/// What a running stage is told.
+#[derive(Debug)]
+pub enum Control {
+    /// Call the plugin no more until told otherwise; keep what is there, in order.
+    Trip,
+    /// Go on.
+    Reset,
+}
