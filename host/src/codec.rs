@@ -19,7 +19,7 @@ use bytes::Bytes;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use decode::{Decoder, Origin, is_full};
+pub use decode::{Decoder, Origin, id_of, is_full};
 pub use encode::{Encoder, Refusal};
 pub use frame::Progress;
 pub use instant::milliseconds;
@@ -48,6 +48,8 @@ pub struct Stamp {
     pub time: Option<String>,
     /// JSON pointers to the fields that plugins asked for as columns.
     pub fields: Arc<[Arc<str>]>,
+    /// What ids are made of beside the place of a record, where somebody needs ids: a hash of the source's name.
+    pub ids: Option<u128>,
 }
 
 /// Most bytes of a record that [`Undecoded`] keeps: enough to see what it was, little enough to keep many.

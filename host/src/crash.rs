@@ -4,7 +4,7 @@
 //! second time. Invariant: a build without debug assertions, as every release is, has no such places.
 
 /// All places, in the order in which an epoch comes by them.
-pub const POINTS: [&str; 19] = [
+pub const POINTS: [&str; 22] = [
     "recover.opened",
     "recover.restored",
     "recover.taken-back",
@@ -19,9 +19,12 @@ pub const POINTS: [&str; 19] = [
     "sink.before-write",
     "sink.written",
     "sink.flushed",
+    "sink.before-post",
+    "sink.answered",
     "commit.before-transaction",
     "commit.in-transaction",
     "commit.synced",
+    "outbox.committed",
     "source.before-acknowledging",
     "source.acknowledged",
 ];

@@ -38,6 +38,15 @@ pub struct Refused {
     pub reason: String,
 }
 
+/// Records that the other side refused after the caller had let go of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Returned {
+    /// They.
+    pub records: Batch,
+    /// Why, of each.
+    pub reasons: Vec<String>,
+}
+
 /// A sink of records. `write` takes a batch in whole: when it answers [`SinkError::Later`], the batch is in the
 /// sink's hands all the same, refusals are told, and only `flush` is called again, so that nothing is written twice.
 ///
@@ -57,7 +66,7 @@ pub trait Sink: Send {
     /// As `write`.
     fn flush<'a>(&'a mut self, refused: &'a mut Vec<Refused>) -> BoxFuture<'a, Result<(), SinkError>>;
 
-    /// Records taken in that may still be refused; none once `flush` has succeeded.
+    /// Records taken in that may still be refused; once `flush` has succeeded, none but those that are `waiting`.
     fn unsettled(&self) -> u64 {
         0
     }
@@ -65,6 +74,27 @@ pub trait Sink: Send {
     /// How many of the records taken in last have to be held by who gave them: from the oldest that may still be refused on.
     fn in_hand(&self) -> u64 {
         self.unsettled()
+    }
+
+    /// Records that are safe where a commit finds them again, and have not been delivered or refused: they no longer need the
+    /// epoch that brought them.
+    fn waiting(&self) -> u64 {
+        0
+    }
+
+    /// Hands back what has been refused of the records that were waiting.
+    fn returned(&mut self) -> Vec<Returned> {
+        Vec::new()
+    }
+
+    /// Why the other side does not take what is waiting, while it does not.
+    fn trouble(&self) -> Option<&str> {
+        None
+    }
+
+    /// Waits until the sink wants to be called because the other side has answered. Cancel safe.
+    fn stirs(&mut self) -> BoxFuture<'_, ()> {
+        std::future::pending().boxed()
     }
 
     /// When the sink wants to be called, with an empty batch if nothing follows, to send on what it has in hand.

@@ -88,7 +88,7 @@ fn memory_does_not_grow_with_the_input() {
         }
     }
 
-    let stamp = Stamp { key: Some("/k".into()), time: Some("/t".into()), fields: ["/n".into()].into() };
+    let stamp = Stamp { key: Some("/k".into()), time: Some("/t".into()), fields: ["/n".into()].into(), ids: None };
     let mut rows = b"k,t,n\n".to_vec();
     let mut lines = Vec::new();
     for i in 0..10_000 {

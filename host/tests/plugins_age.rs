@@ -39,7 +39,7 @@ fn setting(plugin: &str) -> (Value, Vec<Value>) {
 /// The records as the host would hand them in: key, event time and the fields that the plugin asked for as columns.
 fn batch(plugin: &Plugin, records: &[Value]) -> Batch {
     let fields = plugin.described().needs.iter().filter_map(|need| need.strip_prefix(FIELD)).map(Into::into).collect();
-    let stamp = Stamp { key: Some("/path".to_owned()), time: Some("/ts".to_owned()), fields };
+    let stamp = Stamp { key: Some("/path".to_owned()), time: Some("/ts".to_owned()), fields, ids: None };
     let mut decoder = Decoder::new(Format::Json, &stamp, 1 << 20);
     let lines: String = records.iter().map(|record| format!("{record}\n")).collect();
     let (mut builder, mut undecoded, most) = (decoder.builder(), Vec::new(), Limit::default());

@@ -47,6 +47,7 @@ fn row(part: &Part) -> Vec<String> {
         (tally.late, "late"),
         (tally.refused, "refused"),
         (tally.lost, "lost"),
+        (part.waiting, "waiting to be sent"),
     ]
     .into_iter()
     .filter(|(count, _)| *count > 0)

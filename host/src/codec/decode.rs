@@ -5,11 +5,12 @@
 
 use bytes::Bytes;
 use memchr::memchr_iter;
+use xxhash_rust::xxh3::xxh3_128;
 
 use super::frame::{Cut, Framer, Header, Progress, Shape, Tail, blanks};
 use super::scan::{Pointers, Span, push_text};
 use super::{Format, MAX_UNDECODED, Stamp, Undecoded, milliseconds, row};
-use crate::batch::{BatchBuilder, FIELD, Limit};
+use crate::batch::{BatchBuilder, FIELD, ID, Limit};
 
 /// Where the bytes in hand stand.
 #[derive(Clone, Copy, Debug)]
@@ -98,11 +99,23 @@ impl Decoder {
         }
     }
 
-    /// A builder with the columns that this decoder fills: keys and event times where they are stamped, and
-    /// `field:` columns. Its headers may be added.
+    /// A builder with the columns that this decoder fills: keys and event times where they are stamped,
+    /// `field:` columns, and ids where they are needed. Its headers may be added.
     pub fn builder(&self) -> BatchBuilder {
-        let names = self.stamp.fields.iter().map(|field| format!("{FIELD}{field}").into()).collect();
+        let fields = self.stamp.fields.iter().map(|field| format!("{FIELD}{field}").into());
+        let names = fields.chain(self.stamp.ids.map(|_| ID.into())).collect();
         BatchBuilder::new(self.stamp.key.is_some(), self.stamp.time.is_some(), false, names)
+    }
+
+    /// Says which input the next bytes begin, so that its records get ids of their own: the same whenever it is read again,
+    /// however it is cut.
+    pub fn begin(&mut self, input: u128) {
+        self.progress.input = [(input >> 64) as u64, input as u64];
+    }
+
+    /// Which input the bytes in hand belong to.
+    pub fn input(&self) -> u128 {
+        self.progress.input()
     }
 
     /// What has to be kept to go on at the offset reached.
@@ -149,7 +162,7 @@ impl Decoder {
             if let Some(reason) = self.framer.owed(&self.progress) {
                 self.refuse(undecoded, origin, used, &[], reason.to_owned());
             }
-            self.restore(Progress::default());
+            self.restore(self.progress.anew());
         }
         used
     }
@@ -176,7 +189,11 @@ impl Decoder {
                     eaten
                 }
                 Cut::Record(content, eaten) => {
-                    match self.record(content, out) {
+                    let fate = self.record(content, out);
+                    if let (Fate::Kept, Some(root), Some(ids)) = (&fate, self.stamp.ids, out.more.last_mut()) {
+                        ids.push(&id_of(root, self.input(), self.progress.records));
+                    }
+                    match fate {
                         // A batch keeps to its limit; only a record that is larger by itself is over it.
                         Fate::Kept if out.len() > 1 && out.bytes() > most.bytes => {
                             take_back(out);
@@ -262,6 +279,15 @@ impl Decoder {
         }
         stamp(&self.stamp, &self.spans, &self.object, out)
     }
+}
+
+/// The id of the record number `at` of an input of the source that `root` is a hash of.
+pub fn id_of(root: u128, input: u128, at: u64) -> [u8; 16] {
+    let mut seed = [0; 40];
+    seed[..16].copy_from_slice(&root.to_le_bytes());
+    seed[16..32].copy_from_slice(&input.to_le_bytes());
+    seed[32..].copy_from_slice(&at.to_le_bytes());
+    xxh3_128(&seed).to_le_bytes()
 }
 
 /// Adds the record `content` with its key, event time and fields, which are at `spans`.

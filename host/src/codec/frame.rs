@@ -17,6 +17,9 @@ use document::{Nest, Stand};
 /// What a decoder has to remember at an offset of its input, besides the offset.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Progress {
+    /// Which input it is: half a hash each, high one first. It stays with what is read, wherever that is copied to.
+    #[serde(default)]
+    pub(super) input: [u64; 2],
     /// Line breaks passed.
     pub(super) lines: u64,
     /// Records passed, those not decoded included.
@@ -28,6 +31,18 @@ pub struct Progress {
     /// Whether a byte order mark can no longer come.
     begun: bool,
     skip: Option<Skip>,
+}
+
+impl Progress {
+    /// The beginning of what follows in the same input.
+    pub(super) fn anew(&self) -> Self {
+        Self { input: self.input, ..Self::default() }
+    }
+
+    /// Which input it is in, as [`Decoder::begin`](super::Decoder::begin) was told.
+    pub fn input(&self) -> u128 {
+        u128::from(self.input[0]) << 64 | u128::from(self.input[1])
+    }
 }
 
 /// What is known of a header line.

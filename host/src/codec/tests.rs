@@ -131,6 +131,7 @@ fn stamped() -> impl Strategy<Value = Stamp> {
         key: key.then(|| "/k".to_owned()),
         time: time.then(|| "/t".to_owned()),
         fields: if fields { ["/a".into(), "/k/1".into()].into() } else { [].into() },
+        ids: Some(7),
     })
 }
 
@@ -400,6 +401,7 @@ fn key_time_and_fields_are_stamped_while_decoding() {
         key: Some("/user/name".into()),
         time: Some("/ts".into()),
         fields: ["/status".into(), "/tags/1".into(), "/user".into()].into(),
+        ids: None,
     };
     let input = concat!(
         "{\"ts\":5,\"user\":{\"name\":\"a\\u0062\"},\"status\":200,\"tags\":[\"x\",{\"y\":1}]}\n",
@@ -440,7 +442,7 @@ fn key_time_and_fields_are_stamped_while_decoding() {
 
 #[test]
 fn fields_of_a_row_are_stamped_and_those_of_a_line_where_it_is_json() {
-    let stamp = Stamp { key: Some("/k".into()), time: None, fields: ["/n".into()].into() };
+    let stamp = Stamp { key: Some("/k".into()), time: None, fields: ["/n".into()].into(), ids: None };
     let stamped = |kind, input: &[u8]| {
         let (records, undecoded) = decode(kind, &stamp, 99, input, &[3], Limit::default());
         assert_eq!(undecoded, []);

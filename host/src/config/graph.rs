@@ -125,6 +125,17 @@ pub enum Input {
     HostMetrics(source::host_metrics::Config),
 }
 
+impl Input {
+    /// Whether its records have places of their own, which ids are made of: who reads it again finds them there.
+    pub fn knows_places(&self) -> bool {
+        match self {
+            Self::File(_) | Self::Generate(_) | Self::Http(_) => true,
+            // A topic's records bring the ids of where they stand in it.
+            Self::Stdin(_) | Self::HostMetrics(_) | Self::Topic(..) => false,
+        }
+    }
+}
+
 /// A stage, its defaults filled in.
 #[derive(Clone, Debug)]
 pub struct Stage {
@@ -265,6 +276,14 @@ pub struct Edge {
 }
 
 impl Graph {
+    /// Folder of the host's state, where it keeps any.
+    pub fn state(&self) -> Option<&Path> {
+        self.sinks.iter().find_map(|sink| match &sink.output {
+            Output::DeadLetters(letters) => Some(letters.state.as_path()),
+            _ => None,
+        })
+    }
+
     /// The channels that `producer` sends on.
     pub fn out_of(&self, producer: Producer) -> impl Iterator<Item = &Edge> {
         self.edges.iter().filter(move |edge| edge.from == producer)

@@ -7,7 +7,7 @@
 //! |---|---|---|---|---|
 //! | seeks | gives the same records again | | takes back | is cut off |
 //! | is resent | whoever had no answer sends again | | plain | stays, and comes again |
-//! | forgets | what was not committed is gone | | | |
+//! | forgets | what was not committed is gone | | outbox | was never sent: what is sent has been committed |
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -15,10 +15,14 @@ use serde::{Deserialize, Serialize};
 use super::{
     codes,
     diagnostic::Flaw,
-    graph::{Consumer, Graph, Input, Output, Producer},
+    graph::{Consumer, Graph, Input, Output, Producer, Sink},
     load::Loaded,
 };
-use crate::source::journal::Answer;
+use crate::{
+    sink::http::Requests,
+    source::journal::Answer,
+    unit::Span,
+};
 
 /// How often each record counts at a sink, weakest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -30,6 +34,9 @@ pub enum Guarantee {
     AtMostOnce,
     /// It is never lost, and may come twice.
     AtLeastOnce,
+    /// It is never lost; where it comes twice, it comes under a key by which the receiver knows it again, if it remembers
+    /// keys for so long.
+    EffectivelyOnce,
     /// It is never lost, and never comes twice.
     ExactlyOnce,
 }
@@ -41,6 +48,7 @@ impl Guarantee {
             Self::BestEffort => "best effort",
             Self::AtMostOnce => "at most once",
             Self::AtLeastOnce => "at least once",
+            Self::EffectivelyOnce => "effectively once",
             Self::ExactlyOnce => "exactly once",
         }
     }
@@ -52,6 +60,8 @@ impl Guarantee {
 pub enum Asked {
     /// No record is lost.
     AtLeastOnce,
+    /// No record is lost, and none counts twice at a receiver that knows keys again.
+    EffectivelyOnce,
     /// No record is lost, and none comes twice.
     ExactlyOnce,
 }
@@ -61,6 +71,7 @@ impl Asked {
     pub fn least(self) -> Guarantee {
         match self {
             Self::AtLeastOnce => Guarantee::AtLeastOnce,
+            Self::EffectivelyOnce => Guarantee::EffectivelyOnce,
             Self::ExactlyOnce => Guarantee::ExactlyOnce,
         }
     }
@@ -125,7 +136,19 @@ fn of(graph: &Graph, at: usize, sink: String, is_kept: bool) -> Guaranteed {
         (false, true) => Guarantee::AtLeastOnce,
         (false, false) => Guarantee::ExactlyOnce,
     };
+    let horizon = graph.sinks.get(at).and_then(horizon).filter(|_| guarantee == Guarantee::ExactlyOnce);
+    if let Some(horizon) = horizon {
+        let receiver = "at a receiver that remembers an `Idempotency-Key` for longer than";
+        because.push(format!("`{sink}`: {receiver} {horizon} beyond any time that it or this host is down"));
+        return Guaranteed { sink, guarantee: Guarantee::EffectivelyOnce, because };
+    }
     Guaranteed { sink, guarantee, because }
+}
+
+/// How long after a request the same may come again while everything runs, where it goes through an outbox.
+fn horizon(sink: &Sink) -> Option<Span> {
+    let Output::Http(http, Requests { outbox: Some(_), .. }) = &sink.output else { return None };
+    Some(Span(http.timeout.0.saturating_add(sink.retry.max.0)))
 }
 
 fn of_source(input: &Input) -> (Risk, Option<&'static str>) {
@@ -157,6 +180,7 @@ fn of_sink(output: &Output) -> (Risk, Option<&'static str>) {
         Output::File(config) if config.is_one_file() => (Risk::default(), None),
         Output::File(_) => (plain, Some("what was written to files of a template comes again after a fall")),
         Output::Topic(_) | Output::Discard(_) | Output::DeadLetters(_) => (Risk::default(), None),
+        Output::Http(_, Requests { outbox: Some(_), .. }) => (Risk::default(), None),
         Output::Http(..) => (plain, Some("what was posted and not committed is posted again after a fall")),
         Output::Stdout(_) => (plain, Some("what was written and not committed comes again after a fall")),
     }

@@ -307,6 +307,19 @@ pub struct Sink {
     /// How long to wait before what may work later is tried again, which is done for ever.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry: Option<Spanned<Retry>>,
+    /// Whether requests of `http` are committed first and sent after that, so that none ever changes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outbox: Option<Spanned<bool>>,
+    /// Bytes on the disk, 1GiB by default, above which an outbox takes nothing more in until what is committed has been sent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outbox_max: Option<Spanned<Size>>,
+}
+
+impl Sink {
+    /// Whether its requests go through an outbox.
+    pub fn has_outbox(&self) -> bool {
+        self.outbox.as_ref().is_some_and(|outbox| outbox.value)
+    }
 }
 
 /// How long to wait before what may work later is tried again: from `first` on, twice as long each time, up to `max`.

@@ -293,6 +293,9 @@ impl Rules {
             let most = retry.max.0.as_millis().max(1);
             self.range("first", retry.first.0.as_millis(), 1..=most, "ms", &retry.first.span);
         }
+        if let Some(max) = sink.outbox_max.as_ref().filter(|_| !sink.has_outbox()) {
+            self.no_effect("`outbox_max` of a sink without `outbox: true`", &max.span);
+        }
         if let Some(topic) = &sink.topic {
             let (name, max) = (at(&["topic", "name"]), at(&["topic", "max"]));
             self.name("topic", &Spanned { value: topic.name.clone(), span: name.unwrap_or_default() });
@@ -306,6 +309,9 @@ impl Rules {
                 }
                 if let Some(in_flight) = &sink.in_flight {
                     self.no_effect("`in_flight` of a sink without requests", &in_flight.span);
+                }
+                if let Some(outbox) = &sink.outbox {
+                    self.no_effect("`outbox` of a sink without requests", &outbox.span);
                 }
             }
             return;

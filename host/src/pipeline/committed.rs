@@ -64,6 +64,13 @@ pub struct SinkPoint {
     /// Records sent, of each edge: those that it refused.
     #[serde(default)]
     pub sent: Vec<u64>,
+    /// Records that wait with it to be delivered.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub waiting: u64,
+}
+
+fn is_none(count: &u64) -> bool {
+    *count == 0
 }
 
 /// What one participant reports of an epoch.

@@ -41,6 +41,8 @@ pub enum Input {
     Written(Epoch, Duration),
     /// A source will send nothing more but barriers.
     Finished(usize),
+    /// A sink has still to deliver what commits with the epoch: there will be another one.
+    Waiting(Epoch),
 }
 
 /// What is to be done.
@@ -85,6 +87,8 @@ pub struct Coordinator {
     committed: Epoch,
     begun: Duration,
     is_wanted: bool,
+    /// Whether only sinks have something left to do.
+    is_waiting: bool,
     is_over: bool,
     under_way: Option<UnderWay>,
 }
@@ -110,6 +114,7 @@ impl Coordinator {
             committed,
             begun: now,
             is_wanted: false,
+            is_waiting: false,
             is_over: false,
             under_way: None,
         }
@@ -135,7 +140,7 @@ impl Coordinator {
         match &self.under_way {
             Some(way) => (!way.is_named).then(|| way.since + LATE),
             None if self.is_over => None,
-            None if self.is_wanted || self.running.is_empty() => Some(self.begun + SHORTEST),
+            None if self.is_wanted || self.running.is_empty() && !self.is_waiting => Some(self.begun + SHORTEST),
             None => Some(self.begun.saturating_add(self.apart)),
         }
     }
@@ -150,6 +155,11 @@ impl Coordinator {
                 self.running.remove(&source);
             }
             Input::Reported(who, epoch) => self.reported(who, epoch),
+            Input::Waiting(epoch) => {
+                if let Some(way) = self.under_way.as_mut().filter(|way| way.epoch == epoch) {
+                    (way.is_last, self.is_waiting) = (false, true);
+                }
+            }
             Input::Written(epoch, took) => {
                 self.reported(Participant::Store, epoch);
                 self.apart = pace(took, self.every);
@@ -208,7 +218,7 @@ impl Coordinator {
     fn begin(&mut self, now: Duration) -> Epoch {
         let epoch = self.committed.next();
         self.begun = now;
-        self.is_wanted = false;
+        (self.is_wanted, self.is_waiting) = (false, false);
         self.under_way = Some(UnderWay {
             epoch,
             since: now,
@@ -258,6 +268,20 @@ mod tests {
         assert_eq!(coordinator.step(SECOND * 2, Input::Wanted), [], "no other epoch begins meanwhile");
         let written = Input::Written(Epoch(1), Duration::ZERO);
         assert_eq!(coordinator.step(SECOND * 2, written), [Action::Committed(Epoch(1)), Action::Begin(Epoch(2))]);
+    }
+
+    #[test]
+    fn while_a_sink_has_something_to_deliver_there_is_another_epoch_and_not_in_haste() {
+        let mut coordinator = Coordinator::new(SECOND, all(), Epoch(0), Duration::ZERO);
+        coordinator.step(Duration::ZERO, Input::Finished(0));
+        assert_eq!(coordinator.step(SHORTEST, Input::Tick), [Action::Begin(Epoch(1))]);
+        assert_eq!(coordinator.step(SHORTEST, Input::Waiting(Epoch(1))), []);
+        let both = [Action::Commit(Epoch(1)), Action::Committed(Epoch(1))];
+        assert_eq!(report_all(&mut coordinator, SHORTEST, Epoch(1)), both);
+        assert_eq!(coordinator.due(), Some(SHORTEST + SECOND));
+        assert_eq!(coordinator.step(SHORTEST + SECOND, Input::Tick), [Action::Begin(Epoch(2))]);
+        let all = [Action::Commit(Epoch(2)), Action::Committed(Epoch(2)), Action::Finish];
+        assert_eq!(report_all(&mut coordinator, SHORTEST + SECOND, Epoch(2)), all);
     }
 
     #[test]

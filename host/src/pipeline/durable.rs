@@ -32,7 +32,10 @@ use crate::{
     epoch::Epoch,
     plugin::Kind,
     source::Kept,
-    stage::table::{Change, slot},
+    stage::{
+        table::{Change, slot},
+        tally::Tally,
+    },
     store::{Commit, Place, Places, Store, StoreError},
     time::{BEGIN, END, Window},
 };
@@ -387,7 +390,9 @@ impl Restored {
         }
         for (point, empty) in self.sinks.iter_mut().zip(empty.sinks) {
             if let Some(point) = point {
-                *point = SinkPoint { position: point.position.take(), ..empty };
+                // What waits to be delivered has been received, by the counts that begin too.
+                let tally = Tally { received: point.waiting, ..Tally::default() };
+                *point = SinkPoint { position: point.position.take(), waiting: point.waiting, tally, ..empty };
             }
         }
     }

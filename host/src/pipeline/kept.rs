@@ -197,8 +197,12 @@ pub fn account(store: &Store, pipeline: &str) -> Result<Account, Unkept> {
     }
     let sources = points.sources.into_iter().map(|(name, point)| (Kind::Source, name, point.tally));
     let stages = points.stages.into_iter().map(|(name, stage)| (Kind::Stage, name, stage.point.tally));
-    let sinks = points.sinks.into_iter().map(|(name, point)| (Kind::Sink, name, point.tally));
-    let parts = sources.chain(stages).chain(sinks).map(|(kind, name, tally)| Part { kind, name, tally });
+    let parts = sources.chain(stages).map(|(kind, name, tally)| Part { kind, name, waiting: 0, tally });
+    let sinks = points.sinks.into_iter().map(|(name, point)| {
+        let SinkPoint { waiting, tally, .. } = point;
+        Part { kind: Kind::Sink, name, waiting, tally }
+    });
+    let parts = parts.chain(sinks);
     Ok(Account::of(points.epoch, parts.collect(), edges))
 }
 

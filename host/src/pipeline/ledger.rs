@@ -41,9 +41,23 @@ pub struct Part {
     pub kind: Kind,
     /// Its name.
     pub name: String,
+    /// Records that wait in a sink's outbox: neither delivered nor refused.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub waiting: u64,
     /// What became of its records.
     #[serde(flatten)]
     pub tally: Tally,
+}
+
+impl Part {
+    /// Records received that nothing accounts for; 0 in a ledger that balances.
+    fn imbalance(&self) -> i64 {
+        self.tally.imbalance() - self.waiting as i64
+    }
+}
+
+fn is_none(count: &u64) -> bool {
+    *count == 0
 }
 
 /// What went through an edge.
@@ -82,10 +96,10 @@ impl Default for Account {
 impl Account {
     /// The account of these parts and edges.
     pub fn of(epoch: u64, parts: Vec<Part>, edges: Vec<Flow>) -> Self {
-        let off_parts = parts.iter().filter(|part| part.tally.imbalance() != 0).map(|part| Imbalance {
+        let off_parts = parts.iter().filter(|part| part.imbalance() != 0).map(|part| Imbalance {
             place: part.name.clone(),
             left: part.tally.received,
-            right: part.tally.received.saturating_add_signed(-part.tally.imbalance()),
+            right: part.tally.received.saturating_add_signed(-part.imbalance()),
         });
         let off_edges = edges.iter().filter(|edge| edge.sent != edge.received).map(|edge| Imbalance {
             place: edge.name.clone(),
@@ -111,13 +125,15 @@ impl Account {
 
 /// The ledger of `committed`.
 pub fn account(graph: &Graph, committed: &Committed) -> Account {
-    let part = |kind, name: &String, tally: &Tally| Part { kind, name: name.clone(), tally: *tally };
+    let part = |kind, name: &String, tally: &Tally| Part { kind, name: name.clone(), waiting: 0, tally: *tally };
     let sources = graph.sources.iter().zip(&committed.sources);
     let stages = graph.stages.iter().zip(&committed.stages);
     let sinks = graph.sinks.iter().zip(&committed.sinks);
     let parts = (sources.map(|(source, point)| part(Kind::Source, &source.name, &point.tally)))
         .chain(stages.map(|(stage, point)| part(Kind::Stage, &stage.name, &point.tally)))
-        .chain(sinks.map(|(sink, point)| part(Kind::Sink, &sink.name, &point.tally)));
+        .chain(
+            sinks.map(|(sink, point)| Part { waiting: point.waiting, ..part(Kind::Sink, &sink.name, &point.tally) }),
+        );
     let edges = graph.edges.iter().filter_map(|edge| {
         let (sent, received) = (sent(graph, committed, edge)?, received(committed, edge)?);
         Some(Flow { name: name(graph, edge), sent, received })

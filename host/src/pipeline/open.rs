@@ -18,7 +18,6 @@ use super::{
     build::{Parts, PluginPart},
     candidate::Candidates,
     generations::Terms,
-    ledger,
     reload::{Build as _, Reloading},
     topics,
 };
@@ -34,6 +33,10 @@ use crate::{
     plugin::{Engine, Fault, Instance, Interrupt, Limits, LoadError, Plugin, standard},
     sink::{
         self, Sink,
+        http::{
+            HttpSink,
+            outbox::{self, Outbox},
+        },
         log::{Form, LogSink, Room},
     },
     source::{
@@ -293,8 +296,13 @@ impl Prepared {
                     Box::new(sink::file::open(file, Arc::new(RealDisk), &self.graph.folder, &sink.name, sink.format)?)
                 }
                 Output::Http(http, requests) => {
-                    let scope = scope(&self.graph, &sink.name);
-                    Box::new(sink::http::open(http, *requests, scope)?)
+                    // Ids of records are unique within a pipeline, and another of its sinks may post the same.
+                    let scope = format!("{}.{}", self.graph.name, sink.name);
+                    let posts = sink::http::open(http, *requests, scope)?;
+                    match requests.outbox {
+                        Some(max) => Box::new(self.open_outbox(posts, sink, max.0)?),
+                        None => Box::new(posts),
+                    }
                 }
                 Output::Topic(config) => {
                     let topics = topics.as_deref().context(NO_TOPICS)?;
@@ -359,6 +367,13 @@ impl Prepared {
         let files = graph.stages.iter().enumerate().filter(watched);
         let files = files.map(|(at, stage)| (at, graph.folder.join(&stage.plugin))).collect();
         Reloading { terms: terms.collect(), files, changed: self.changed.clone(), builder: self.candidates.clone() }
+    }
+
+    fn open_outbox(&self, posts: HttpSink, sink: &graph::Sink, max: u64) -> anyhow::Result<Outbox> {
+        let state = self.graph.state().context("open an outbox: there is no state to keep it in")?.to_owned();
+        let retry = (sink.retry.first.0, sink.retry.max.0);
+        let folder = outbox::folder(&self.graph.name, &sink.name);
+        Ok(outbox::open(posts, outbox::Terms { disk: Arc::new(RealDisk), state, folder, max, retry }))
     }
 
     fn open_letters(&self, terms: &Letters, access: Access) -> LogSink {
@@ -439,11 +454,4 @@ fn journaled(
     let topics = topics.context("open a journal without state")?;
     let (disk, state, folder) = (topics.disk().clone(), topics.state().to_owned(), journal::folder(&graph.name, name));
     Ok(Box::new(journal::open(source, journal::Terms { disk, state, folder, answer })))
-}
-
-/// Within which ids of records mean the same: where counts begin anew, for the edges have changed, ids do too, and are
-/// those of other records.
-fn scope(graph: &Graph, sink: &str) -> String {
-    let edges: Vec<String> = graph.edges.iter().map(|edge| ledger::name(graph, edge)).collect();
-    format!("{}\0{sink}\0{}", graph.name, edges.join("\0"))
 }

@@ -170,7 +170,8 @@ impl Supervisor {
         let sink_tasks = sinks.into_iter().zip(&graph.sinks).enumerate().map(|(number, (sink, config))| {
             let meter = self.board.sinks.get(number).cloned().unwrap_or_default();
             let retry = config.retry.clone();
-            SinkTask { number, name: config.name.clone(), sink, retry, meter, board: self.board.clone() }
+            let (name, board) = (config.name.clone(), self.board.clone());
+            SinkTask { number, name, sink, retry, meter, board, trouble: None }
         });
         let mut sink_tasks: Vec<SinkTask> = sink_tasks.collect();
         for (point, task) in committed.sinks.iter_mut().zip(&sink_tasks) {
@@ -392,6 +393,10 @@ impl Supervisor {
 
     async fn reported(&self, run: &mut Run, epoch: Epoch, point: Point, committed: &mut Committed) {
         let who = point.of();
+        // A drain leaves what is committed to the next process; the end of all sources does not.
+        if matches!(&point, Point::Sink(_, sink) if sink.waiting > 0) && self.drain.is_none() {
+            self.step(run, Input::Waiting(epoch), committed).await;
+        }
         run.collected.push(point);
         self.step(run, Input::Reported(who, epoch), committed).await;
     }

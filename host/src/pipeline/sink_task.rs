@@ -66,6 +66,8 @@ pub struct SinkTask {
     pub meter: Arc<Meter>,
     /// Where its troubles are shown.
     pub board: Arc<Board>,
+    /// What keeps it from delivering what waits, as it was shown last.
+    pub trouble: Option<String>,
 }
 
 /// What was reported last, and has not been told to the sink as committed.
@@ -98,6 +100,10 @@ impl SinkTask {
                     continue;
                 }
                 taken = inbox.wait(|lanes| intake.take(lanes)) => taken?,
+                () = self.sink.stirs() => {
+                    self.write(&Batch::default(), &mut point, &inbox, &mut outlet, &mut held).await?;
+                    continue;
+                }
                 // Nothing follows in time.
                 () = sleep_until(due.unwrap_or_else(tokio::time::Instant::now)), if due.is_some() => {
                     self.write(&Batch::default(), &mut point, &inbox, &mut outlet, &mut held).await?;
@@ -124,6 +130,7 @@ impl SinkTask {
                     outlet.control(Control::Barrier(epoch))?;
                     point.sent = outlet.sent();
                     point.position = self.sink.position();
+                    point.waiting = self.sink.waiting();
                     self.sink.begins(epoch.next());
                     reported = Some((epoch, point.position.clone()));
                     reports.send((self.number, epoch, point.clone())).await.map_err(|_| Gone)?;
@@ -172,7 +179,9 @@ impl SinkTask {
         outlet: &mut Outlet,
         held: &mut Held,
     ) -> Result<(), SinkFailure> {
-        let (all, turned_down) = (point.tally.received + received, refused.len() as u64);
+        let returned = self.sink.returned();
+        let back: usize = returned.iter().map(|back| back.reasons.len()).sum();
+        let (all, turned_down) = (point.tally.received + received, (refused.len() + back) as u64);
         let settled = all.saturating_sub(point.tally.refused + turned_down).saturating_sub(self.sink.unsettled());
         let passed = settled.saturating_sub(point.tally.passed);
         let tally = Tally { received, passed, refused: turned_down, produced: passed, ..Tally::default() };
@@ -184,14 +193,23 @@ impl SinkTask {
                 let error = anyhow::anyhow!("turn down what it was given: it names records that it has not in hand");
                 return Err(SinkFailure::Never { name: self.name.clone(), error });
             }
-            for (records, reasons) in found {
-                let letters = with_reasons(&records, &self.name, &reasons.into_iter().collect());
+            let found = found.into_iter().map(|(records, reasons)| (records, reasons.into_iter().collect()));
+            let back = returned.iter().map(|back| (back.records.clone(), back.reasons.iter().collect()));
+            for (records, reasons) in back.chain(found) {
+                let letters = with_reasons(&records, &self.name, &reasons);
                 outlet.send(&Sent::Batch(Port::Refused, letters)).await?;
             }
-        } else if let Some(Refused { reason, .. }) = refused.first() {
+        } else if let Some(reason) =
+            refused.iter().map(|refused| &refused.reason).chain(returned.iter().flat_map(|back| &back.reasons)).next()
+        {
             tracing::warn!(sink = self.name, refused = turned_down, reason, "records refused");
         }
         held.keep(self.sink.in_hand());
+        if self.sink.trouble() != self.trouble.as_deref() {
+            self.trouble = self.sink.trouble().map(str::to_owned);
+            let why = self.trouble.as_ref().map(|why| format!("what is committed waits to be sent: {why}"));
+            self.board.set_trouble(Participant::Sink(self.number), why);
+        }
         Ok(())
     }
 

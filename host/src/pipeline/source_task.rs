@@ -6,6 +6,7 @@
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
+use rand::{Rng as _, SeedableRng as _, rngs::SmallRng};
 use tokio::{
     sync::mpsc,
     time::{Instant, sleep_until},
@@ -14,8 +15,10 @@ use xxhash_rust::xxh3::xxh3_128;
 
 use super::{committed::SourcePoint, pace::Pace};
 use crate::{
-    batch::{Batch, Column, ColumnBuilder, ID, Limit},
-    bug, crash,
+    batch::{Batch, Column, ID, Limit},
+    bug,
+    codec::id_of,
+    crash,
     epoch::Epoch,
     letter::{PLACE, with_header, with_reasons},
     source::{Chunk, Position, Read, Source},
@@ -115,6 +118,8 @@ pub struct SourceTask {
     /// Sent and not committed, with the epoch that it will commit with; only where the source cannot seek.
     kept: Option<VecDeque<(Epoch, Sent)>>,
     kept_bytes: usize,
+    /// Part of ids that are made here: chance where the source cannot go back, for its numbers are given again then.
+    salt: u128,
     epoch: Epoch,
     is_idle: bool,
     heard: Instant,
@@ -150,6 +155,7 @@ impl SourceTask {
             reported: VecDeque::new(),
             kept: (!can_seek).then(VecDeque::new),
             kept_bytes: 0,
+            salt: if can_seek { 0 } else { SmallRng::from_os_rng().random() },
             epoch: Epoch(1),
             is_idle: false,
             heard: now,
@@ -401,7 +407,7 @@ impl SourceTask {
         }
         // A source whose records have a place of their own has named them after it.
         if self.terms.has_ids && batch.named(ID).is_none() {
-            let ids = ids(&self.terms.name, first, batch.len());
+            let ids = ids(&self.terms.name, self.salt, first, batch.len());
             batch = batch.clone().with_named(ID.into(), ids).unwrap_or(batch);
         }
         let future = self.clock.too_far_ahead(batch.timestamps().unwrap_or_default(), self.terms.wall.latest());
@@ -486,14 +492,8 @@ fn bytes(item: &Sent) -> usize {
     }
 }
 
-/// Ids of records: a hash of the source's name and the record's number, so that the same input gives the same ids.
-fn ids(name: &str, first: u64, len: usize) -> Column {
-    let mut column = ColumnBuilder::with_capacity(len, len * 16);
-    let mut seed = name.as_bytes().to_vec();
-    for number in first..first + len as u64 {
-        seed.truncate(name.len());
-        seed.extend_from_slice(&number.to_le_bytes());
-        column.push(&xxh3_128(&seed).to_le_bytes());
-    }
-    column.finish()
+/// Ids of records that the source gave none: a hash of its name, `salt` and the record's number.
+fn ids(name: &str, salt: u128, first: u64, len: usize) -> Column {
+    let root = xxh3_128(name.as_bytes());
+    (first..first + len as u64).map(|number| id_of(root, salt, number)).collect()
 }

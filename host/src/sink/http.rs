@@ -3,13 +3,14 @@
 //! Owns which records make up a request, how many requests are under way, and when one is sent again. It must not know
 //! epochs. Invariant: a record is in hand until the receiver has taken or refused it, and its refusal is told once.
 //!
-//! Each request carries an `Idempotency-Key` that stays the same however often it is sent again. Where all its records
-//! have ids, the key follows from them, so that it is the same after a crash too, if the same records meet in a request
-//! again; otherwise it is random. What was sent behind the last commit is sent again after a crash.
+//! Each request carries an `Idempotency-Key` that stays the same however often it is sent again. It follows from the ids
+//! of its records and their bytes, so that it is the same after a crash too, if the same records meet in a request again;
+//! where one has no id, it is random. What was sent behind the last commit is sent again after a crash.
 
 mod answer;
 mod client;
 mod load;
+pub mod outbox;
 mod target;
 #[cfg(test)]
 mod tests;
@@ -42,8 +43,9 @@ use super::{Refused, Sink, SinkError};
 use crate::{
     batch::{Batch, Limit},
     codec::Encoder,
+    crash,
     secret::{Secret, remember},
-    unit::Span,
+    unit::{Size, Span},
 };
 
 /// What `http:` of a sink takes.
@@ -130,6 +132,8 @@ pub struct Requests {
     pub linger: Duration,
     /// How many may be under way at once; with more than one, the order between them is not kept.
     pub in_flight: usize,
+    /// Where they go through an outbox, the bytes above which it takes nothing more in.
+    pub outbox: Option<Size>,
 }
 
 impl Requests {
@@ -137,7 +141,9 @@ impl Requests {
     /// way, each as it is and as it is sent, and their answers.
     pub fn bytes(&self) -> usize {
         let request = self.limit.bytes.saturating_mul(2).saturating_add(client::MOST_READ);
-        request.saturating_mul(self.in_flight).saturating_add(self.limit.bytes)
+        // What was read from an outbox is held beside, and so is the one that is next.
+        let read = self.outbox.map_or(0, |_| self.limit.bytes.saturating_mul(2).saturating_mul(self.in_flight + 1));
+        request.saturating_mul(self.in_flight).saturating_add(self.limit.bytes).saturating_add(read)
     }
 }
 
@@ -161,6 +167,8 @@ pub struct HttpSink {
     jobs: VecDeque<Job>,
     /// Exchanges, each with the number of its job; they go on while nobody waits for them.
     under_way: JoinSet<(u64, Verdict)>,
+    /// Those that have ended and have not been looked at.
+    joined: Vec<Result<(u64, Verdict), JoinError>>,
     /// When answers were looked for.
     looked: Instant,
     /// Before then, the receiver does not want to be asked.
@@ -179,9 +187,12 @@ pub struct HttpSink {
 struct Job {
     number: u64,
     load: Load,
+    form: Form,
+    /// Its place in an outbox.
+    sequence: Option<u64>,
     state: State,
     /// The key of its next request, once that was sent.
-    key: Option<u128>,
+    key: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -224,6 +235,7 @@ fn open_trusting(config: &Config, requests: Requests, scope: String, roots: Root
         due: None,
         jobs: VecDeque::new(),
         under_way: JoinSet::new(),
+        joined: Vec::new(),
         looked: Instant::now(),
         quiet: None,
         begun: 0,
@@ -262,7 +274,8 @@ impl HttpSink {
         if let Some(load) = load {
             self.due = None;
             self.begun += 1;
-            self.jobs.push_back(Job { number: self.begun, load, state: State::Ready, key: None });
+            let (number, form) = (self.begun, self.form);
+            self.jobs.push_back(Job { number, load, form, sequence: None, state: State::Ready, key: None });
         }
     }
 
@@ -295,9 +308,15 @@ impl HttpSink {
     /// Sends the next request of each of the first loads that has none under way: of one load alone, where order counts.
     fn start(&mut self) {
         for job in self.jobs.iter_mut().take(self.requests.in_flight).filter(|job| job.state == State::Ready) {
-            let Some(body) = job.load.body(self.form) else { continue };
-            let key = *job.key.get_or_insert_with(|| job.load.key(&self.scope).unwrap_or_else(|| self.random.random()));
-            let (client, number) = (self.client.clone(), job.number);
+            let Some(body) = job.load.body(job.form) else { continue };
+            let key = job.key.get_or_insert_with(|| {
+                let hash = job.load.key(&self.scope, job.sequence).unwrap_or_else(|| self.random.random());
+                // Whoever reads a receiver's log finds the request in the outbox again.
+                let place = job.sequence.map(|sequence| format!("{}.{sequence}.", self.scope));
+                format!("{}{hash:032x}", place.unwrap_or_default())
+            });
+            let (client, number, key) = (self.client.clone(), job.number, key.clone());
+            crash::point("sink.before-post");
             // It touches bytes, never batches.
             self.under_way.spawn(async move { (number, client.send(body, key).await) });
             job.state = State::UnderWay;
@@ -307,7 +326,7 @@ impl HttpSink {
     /// Takes in all answers that are there: failures of the same time are one failure.
     fn settle_all(&mut self) -> Result<(), SinkError> {
         let mut failure = None;
-        while let Some(joined) = self.under_way.try_join_next() {
+        while let Some(joined) = self.joined.pop().or_else(|| self.under_way.try_join_next()) {
             failure = failure.or(self.settle(joined));
         }
         failure.map_or(Ok(()), Err)
@@ -319,6 +338,7 @@ impl HttpSink {
             Ok(answered) => answered,
             Err(error) => return Some(SinkError::Never(anyhow!(error).context("exchange a request"))),
         };
+        crash::point("sink.answered");
         let job = self.jobs.iter_mut().find(|job| job.number == number)?;
         job.state = State::Ready;
         match verdict {
@@ -385,6 +405,7 @@ impl Sink for HttpSink {
     fn restore<'a>(&'a mut self, _: &'a Value) -> BoxFuture<'a, anyhow::Result<()>> {
         self.under_way.abort_all();
         self.under_way = JoinSet::new();
+        self.joined.clear();
         self.filling = Filling::default();
         self.jobs.clear();
         self.told.clear();

@@ -11,8 +11,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Chunk, Position, Read, Source};
-use crate::batch::{BatchBuilder, ColumnBuilder, FIELD, Limit};
-use crate::codec::Stamp;
+use crate::batch::{BatchBuilder, ColumnBuilder, FIELD, ID, Limit};
+use crate::codec::{Stamp, id_of};
 
 /// What `generate:` of a source takes.
 ///
@@ -93,6 +93,8 @@ struct Generate {
     /// The fields asked for as columns; what no record has stays an empty item.
     fields: Vec<Option<Field>>,
     names: Arc<[Arc<str>]>,
+    /// What ids are made of beside the number of the record, where they are needed.
+    ids: Option<u128>,
     /// Text that records cut theirs from.
     filler: Vec<u8>,
 }
@@ -123,13 +125,15 @@ pub fn open(config: &Config, stamp: &Stamp) -> anyhow::Result<Box<dyn Source>> {
         Some("/ts" | "/seq") => true,
         Some(pointer) => bail!("find the time at `{pointer}`: generated records have theirs at `/ts`"),
     };
+    let names = stamp.fields.iter().map(|pointer| Arc::from(format!("{FIELD}{pointer}")));
     Ok(Box::new(Generate {
         next: 0,
         stopped: false,
         key,
         time,
         fields: stamp.fields.iter().map(|pointer| field(pointer)).collect(),
-        names: stamp.fields.iter().map(|pointer| Arc::from(format!("{FIELD}{pointer}"))).collect(),
+        names: names.chain(stamp.ids.map(|_| ID.into())).collect(),
+        ids: stamp.ids,
         filler: filler(config.seed, config.size as usize + OFFSETS as usize),
         config: config.clone(),
     }))
@@ -175,7 +179,7 @@ impl Generate {
         let size = self.config.size as usize;
         let column = |field: &Field| 4 + if *field == Field::Text { size } else { NARROW };
         let columns: usize = self.key.iter().chain(self.fields.iter().flatten()).map(column).sum();
-        let absent = self.fields.len() * 4;
+        let absent = self.fields.len() * 4 + self.ids.map_or(0, |_| 4 + size_of::<u128>());
         let fit = (most.bytes / (size.max(FRAME) + 12 + columns + absent)).clamp(1, most.records.max(1)) as u64;
         let count = left.min(fit);
 
@@ -202,6 +206,9 @@ impl Generate {
         for (field, column) in self.fields.iter().zip(&mut batch.more) {
             let (from, to) = field.map_or((0, 0), |field| layout.of(field));
             column.push(bytes.get(from..to).unwrap_or_default());
+        }
+        if let (Some(root), Some(ids)) = (self.ids, batch.more.last_mut()) {
+            ids.push(&id_of(root, self.config.seed.into(), i));
         }
         if let Some(times) = &mut batch.timestamps {
             times.push(i as i64);

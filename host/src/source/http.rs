@@ -13,12 +13,15 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use futures::future::{BoxFuture, FutureExt};
+use rand::rngs::SmallRng;
+use rand::{Rng as _, SeedableRng as _};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
+use xxhash_rust::xxh3::xxh3_128;
 
 use self::answer::{Answer, Outcome};
 use self::body::Body;
@@ -156,6 +159,8 @@ pub struct Decode<'a> {
 
 /// A request that was taken, decoded record by record as the pipeline asks.
 struct Current {
+    /// What ids of its records are made of: its key, or chance.
+    input: u128,
     key: Option<Arc<str>>,
     /// Records at its beginning that an earlier process has taken.
     skip: u64,
@@ -187,6 +192,8 @@ pub struct Http {
     decoders: [Decoder; 3],
     limits: Limits,
     pace: Option<Pace>,
+    /// Tells requests without a key apart.
+    random: SmallRng,
     /// Requests that came with a key, which the connections ask too.
     remembered: Arc<Mutex<Remembered>>,
     /// Requests that are whole; the connections hold the other ends.
@@ -245,6 +252,7 @@ pub async fn open(
         ],
         limits,
         pace: rate.map(|rate| Pace::new(rate, Instant::now())),
+        random: SmallRng::from_os_rng(),
         remembered,
         offers,
         current: None,
@@ -274,7 +282,7 @@ impl Source for Http {
                         self.ended = true;
                         return Ok(Read::End);
                     };
-                    self.current = begin(&offer, self.pace.as_ref(), &self.remembered);
+                    self.current = begin(&offer, self.pace.as_ref(), &self.remembered, self.random.random());
                 }
                 let chunk = self.gather(most)?;
                 if self.when == When::Accepted {
@@ -357,7 +365,7 @@ impl Http {
         while batch.len() + answered < most.records && !batch.is_full(most) {
             let Some(current) = &mut self.current else {
                 let Ok(offer) = self.offers.try_recv() else { break };
-                self.current = begin(&offer, self.pace.as_ref(), &self.remembered);
+                self.current = begin(&offer, self.pace.as_ref(), &self.remembered, self.random.random());
                 continue;
             };
             let decoder = match current.shape {
@@ -367,6 +375,7 @@ impl Http {
             };
             let rest = current.body.bytes().get(current.used..).unwrap_or_default();
             let origin = Origin { name: &self.name, offset: current.used as u64 };
+            decoder.begin(current.input);
             if current.skip > 0 && !rest.is_empty() {
                 let records = usize::try_from(current.skip).unwrap_or(usize::MAX).min(most.records);
                 let (mut taken, mut refused) = (decoder.builder(), Vec::new());
@@ -409,8 +418,8 @@ impl Http {
     }
 }
 
-/// Takes a request, unless it was withdrawn or the rate forbids.
-fn begin(offer: &Offer, pace: Option<&Pace>, remembered: &Mutex<Remembered>) -> Option<Current> {
+/// Takes a request, unless it was withdrawn or the rate forbids; without a key it is the input `fresh`.
+fn begin(offer: &Offer, pace: Option<&Pace>, remembered: &Mutex<Remembered>, fresh: u128) -> Option<Current> {
     let Posted { key, before, shape, body, answer } = offer.lock().unwrap_or_else(PoisonError::into_inner).take()?;
     if let Some(Err(wait)) = pace.map(|pace| pace.admit(Instant::now())) {
         if let Some(key) = &key {
@@ -429,7 +438,16 @@ fn begin(offer: &Offer, pace: Option<&Pace>, remembered: &Mutex<Remembered>) -> 
         Some(Arrival::New(outcome)) => outcome,
         _ => before,
     };
-    Some(Current { key, skip: before.records(), shape, body, used: 0, outcome: before, answer })
+    Some(Current {
+        input: key.as_deref().map_or(fresh, |key| xxh3_128(key.as_bytes())),
+        key,
+        skip: before.records(),
+        shape,
+        body,
+        used: 0,
+        outcome: before,
+        answer,
+    })
 }
 
 /// Ends a request whose last record stands before `through`: it is answered when that has committed, or at once where

@@ -11,6 +11,9 @@ use crate::folder::Folder;
 /// Hits at which the host falls.
 const HITS: [u32; 2] = [1, 4];
 
+/// Places that a host passes only when it posts.
+const POSTING: [&str; 2] = ["sink.before-post", "sink.answered"];
+
 /// Records of the input, of which every tenth is refused.
 const RECORDS: u64 = 3_000;
 
@@ -73,7 +76,9 @@ fn a_fall_at_any_named_place_leaves_no_trace() {
     let folder = prepared();
     let expected = ended(&folder, "a host that does not fall");
     assert_eq!((expected.1.len() as u64, expected.1.values().max()), (RECORDS / 10, Some(&1)));
-    for place in POINTS {
+    // Nothing is posted here.
+    let places = POINTS.iter().filter(|place| !place.starts_with("outbox") && !POSTING.contains(place));
+    for place in places {
         let mut fell = 0;
         for hit in HITS {
             begin_anew(&folder);

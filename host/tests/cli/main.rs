@@ -9,6 +9,7 @@ mod folder;
 mod interface;
 mod kills;
 mod letters;
+mod outbox;
 mod plugins;
 mod receivers;
 mod reloads;

@@ -74,7 +74,7 @@ impl Reading {
             Decode::Csv => Format::Csv,
             Decode::Raw => Format::Raw,
         };
-        let stamp = Stamp { key: self.key.clone(), time: self.time.clone(), fields: [].into() };
+        let stamp = Stamp { key: self.key.clone(), time: self.time.clone(), fields: [].into(), ids: None };
         let mut decoder = Decoder::new(format, &stamp, bytes.len().max(1));
         let (mut builder, mut undecoded) = (decoder.builder(), Vec::new());
         let most = Limit { records: usize::MAX, bytes: usize::MAX };

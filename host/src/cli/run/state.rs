@@ -18,6 +18,7 @@ use crate::{
         open::Prepared,
         topics,
     },
+    sink::http::outbox,
     source::journal,
     store::{self, Lock, Settings, Store, StoreError},
     topic::Topics,
@@ -66,6 +67,7 @@ pub(super) async fn restore(
     if let Some(folder) = folder {
         give_up_journals(graph, folder, reset)?;
     }
+    give_up_outboxes(graph, reset)?;
     if let Some(folder) = folder.filter(|_| reset.iter().any(|name| name == "all")) {
         let named = graph.topics_written().map(|(topic, sink)| (topic.to_owned(), topics::part(&graph.name, sink)));
         written.extend(named);
@@ -134,6 +136,25 @@ fn give_up_journals(graph: &Graph, folder: &Path, reset: &[String]) -> Result<()
         })?;
         if had_one {
             tracing::warn!(pipeline = graph.name, source = source.name, "its journal is given up with its state");
+        }
+    }
+    Ok(())
+}
+
+/// Removes what waits in the outboxes of sinks that begin anew.
+fn give_up_outboxes(graph: &Graph, reset: &[String]) -> Result<(), Box<Answer>> {
+    let Some(state) = graph.state() else { return Ok(()) };
+    for sink in graph.sinks.iter().filter(|sink| reset.iter().any(|name| name == "all" || *name == sink.name)) {
+        if !matches!(&sink.output, Output::Http(_, requests) if requests.outbox.is_some()) {
+            continue;
+        }
+        let (disk, name): (Arc<dyn Disk>, _) = (Arc::new(RealDisk), &sink.name);
+        let had_any = outbox::discard(&disk, &state.join(outbox::folder(&graph.name, name))).map_err(|error| {
+            let trouble = Trouble::of(format!("give up the outbox of `{name}`: {error:#}"));
+            Box::new(Answer::failed(Exit::Environment, trouble.code(codes::STATE_UNUSABLE)))
+        })?;
+        if had_any {
+            tracing::warn!(pipeline = graph.name, sink = name, "what waited to be sent is given up");
         }
     }
     Ok(())

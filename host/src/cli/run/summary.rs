@@ -117,6 +117,11 @@ fn shown(told: &Told) -> String {
     if let Some(letters) = status.dead_letters.filter(|letters| *letters > 0) {
         out.push_str(&format!("  {} dead letters: `tidegate dlq ls {}`\n", figure::count(letters), status.pipeline));
     }
+    for part in told.ledger.iter().flat_map(|ledger| &ledger.account.parts).filter(|part| part.waiting > 0) {
+        let records = figure::several(usize::try_from(part.waiting).unwrap_or(usize::MAX), "record");
+        let name = &part.name;
+        out.push_str(&format!("  {records} of `{name}` committed and to be sent: the next run does\n"));
+    }
     match &told.ledger {
         Some(ledger) => ledger_shown(ledger, &mut out),
         None => out.push_str("  ledger not known: tasks hang in calls of the system\n"),

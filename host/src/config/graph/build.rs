@@ -4,6 +4,8 @@
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
+use xxhash_rust::xxh3::xxh3_128;
+
 use super::{
     super::{Loaded, OnError, Retry, pipeline},
     Consumer, Edge, Graph, Input, Output, Producer, Sink, Source, Stage,
@@ -15,8 +17,11 @@ use crate::{
     codec::{Format, Stamp},
     sink::http::Requests,
     source,
-    unit::Span,
+    unit::{Size, Span},
 };
+
+/// Bytes of an outbox, unless the file says otherwise.
+const OUTBOX_MAX: Size = Size(1 << 30);
 
 /// The format of a source: what it says, or what its kind has by default.
 pub(super) fn format(source: &pipeline::Source) -> Option<Format> {
@@ -66,6 +71,7 @@ fn requests(sink: &pipeline::Sink) -> Requests {
         limit: Limit { records: whole(batch.records.value), bytes: batch.bytes.bytes() },
         linger: batch.linger.0,
         in_flight: sink.in_flight.as_ref().map_or(1, |in_flight| whole(in_flight.value)),
+        outbox: sink.has_outbox().then(|| sink.outbox_max.as_ref().map_or(OUTBOX_MAX, |max| max.value)),
     }
 }
 
@@ -84,20 +90,23 @@ pub(super) fn build(
 ) -> Option<Graph> {
     let pipeline = &loaded.pipeline;
     let sources = pipeline.sources.iter().enumerate().map(|(i, (name, source))| {
+        let (input, has_ids) =
+            (input(source, &pipeline.name.value, &name.value)?, wanted.ids.contains(&Producer::Source(i)));
         let stamp = Stamp {
             key: source.key.as_ref().map(|key| key.value.clone()),
             time: source.time.as_ref().map(|time| time.value.clone()),
             fields: shared(wanted.of_sources.get(i)),
+            ids: (has_ids && input.knows_places()).then(|| xxh3_128(name.value.as_bytes())),
         };
         Some(Source {
             name: name.value.clone(),
-            input: input(source, &pipeline.name.value, &name.value)?,
+            input,
             format: format(source)?,
             stamp,
             watermark: source.watermark.clone(),
             rate: source.rate,
             max_record: source.max_record.value,
-            ids: wanted.ids.contains(&Producer::Source(i)),
+            ids: has_ids,
         })
     });
     let stages = order.iter().map(|i| {

@@ -58,14 +58,8 @@ pub(super) fn want(
     }
     for (at, (_, sink)) in loaded.pipeline.sinks.iter().enumerate() {
         let above = upstream(Consumer::Sink(at), edges);
-        // An id is a number in the order of a source, and means the same record again only where that is read again.
-        let is_repeated = |producer: &Producer| match producer {
-            Producer::Source(at) => loaded.pipeline.sources.iter().nth(*at).is_some_and(|(_, source)| {
-                source.file.is_some() || source.generate.is_some() || source.topic.is_some()
-            }),
-            Producer::Stage(_) | Producer::Sink(_) => true,
-        };
-        if sink.http.is_some() && above.iter().all(is_repeated) {
+        // What it posts is known again by the ids of its records.
+        if sink.http.is_some() {
             wanted.ids.extend(above);
         }
     }

@@ -50,7 +50,7 @@ pub(super) fn default_of(state: Option<&Path>) -> OnError {
     if state.is_some() { OnError::DeadLetter } else { OnError::Stop }
 }
 
-/// Finds stages that want letters where nothing can be kept.
+/// Finds stages that want letters, and sinks that want an outbox, where nothing can be kept.
 pub(super) fn need_state(loaded: &Loaded, state: Option<&Path>, flaws: &mut Vec<Flaw>) {
     let written = loaded.pipeline.stages.iter().filter_map(|(name, stage)| Some((name, stage.on_error.as_ref()?)));
     for (name, on_error) in written.filter(|(_, on_error)| state.is_none() && on_error.value == OnError::DeadLetter) {
@@ -58,6 +58,13 @@ pub(super) fn need_state(loaded: &Loaded, state: Option<&Path>, flaws: &mut Vec<
             format!("the stage `{}` wants dead letters, and with `state: none` there is no place for them", name.value);
         let flaw = Flaw::at(codes::NO_STATE, &on_error.span, message);
         flaws.push(flaw.cure("name a folder with `--state`, or write `on_error: stop` or `on_error: drop`"));
+    }
+    for (name, sink) in loaded.pipeline.sinks.iter().filter(|(_, sink)| state.is_none() && sink.has_outbox()) {
+        let Some(outbox) = &sink.outbox else { continue };
+        let message =
+            format!("the sink `{}` wants an outbox, and with `state: none` there is no place for it", name.value);
+        let flaw = Flaw::at(codes::NO_STATE, &outbox.span, message);
+        flaws.push(flaw.cure("name a folder with `--state`, or take `outbox` out"));
     }
 }
 

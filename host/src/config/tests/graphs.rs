@@ -56,15 +56,19 @@ fn a_sink_that_posts_has_its_own_requests_and_retries() {
 }
 
 #[test]
-fn ids_are_made_for_a_sink_that_posts_where_its_sources_can_be_read_again() {
-    for (others, expected) in [("", true), (", other: { stdin: {} }", false)] {
-        let from = if others.is_empty() { "s" } else { "[s, other]" };
-        let yaml = format!(
-            "version: 1\nname: p\nsources: {{ in: {{ file: {{ path: a }} }}{others} }}\nstages: {{ s: {{ from: in, map: m }} }}\n\
-             sinks: {{ out: {{ from: {from}, http: {{ url: \"http://h/\" }} }} }}\n"
-        );
-        let graph = checked(&yaml, &[]).unwrap();
-        assert_eq!((graph.sources[0].ids, graph.stages[0].ids), (expected, expected), "{yaml}");
+fn ids_are_made_for_a_sink_that_posts_of_places_where_the_source_knows_them() {
+    for (source, knows_places) in
+        [("file: { path: a }", true), ("http: { listen: '127.0.0.1:0' }", true), ("stdin: {}", false)]
+    {
+        for (sink, expected) in [("http: { url: \"http://h/\" }", true), ("stdout: {}", false)] {
+            let yaml = format!(
+                "version: 1\nname: p\nsources: {{ in: {{ {source} }} }}\nstages: {{ s: {{ from: in, map: m }} }}\n\
+                 sinks: {{ out: {{ from: s, {sink} }} }}\n"
+            );
+            let graph = checked(&yaml, &[]).unwrap();
+            assert_eq!((graph.sources[0].ids, graph.stages[0].ids), (expected, expected), "{yaml}");
+            assert_eq!(graph.sources[0].stamp.ids.is_some(), expected && knows_places, "{yaml}");
+        }
     }
 }
 

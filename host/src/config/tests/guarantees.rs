@@ -39,11 +39,13 @@ const HTTP: &str = "http: { listen: '127.0.0.1:0' }";
 const GONE: &str = "stdin: {}";
 const ONE: &str = "file: { path: out.log }";
 const MANY: &str = "file: { path: 'out/{key}.log' }";
+const POSTED: &str = "http: { url: 'http://h/' }";
+const PUT_BY: &str = "http: { url: 'http://h/', timeout: 5s }, retry: { max: 10s }, outbox: true";
 const PLAIN: &str = "stdout: {}";
 
 #[test]
 fn a_guarantee_is_the_weakest_of_what_lies_on_the_way() {
-    let cases: [(&[&str], &str, Guarantee, &[&str]); 9] = [
+    let cases: [(&[&str], &str, Guarantee, &[&str]); 12] = [
         (&[FILE], ONE, ExactlyOnce, &[]),
         (&[FILE], MANY, AtLeastOnce, &["`out`"]),
         (&[FILE], PLAIN, AtLeastOnce, &["`out`"]),
@@ -53,6 +55,9 @@ fn a_guarantee_is_the_weakest_of_what_lies_on_the_way() {
         (&["host_metrics: {}"], ONE, AtMostOnce, &["`a`"]),
         (&[FILE, GONE], PLAIN, BestEffort, &["`b`", "`out`"]),
         (&[HTTP, GONE], ONE, BestEffort, &["`a`", "`b`"]),
+        (&[FILE], POSTED, AtLeastOnce, &["`out`"]),
+        (&[FILE], PUT_BY, EffectivelyOnce, &["`out`"]),
+        (&[HTTP], PUT_BY, AtLeastOnce, &["`a`"]),
     ];
     for (sources, sink, expected, blamed) in cases {
         let graph = checked(&yaml(sources, sink), folder()).unwrap();
@@ -60,6 +65,9 @@ fn a_guarantee_is_the_weakest_of_what_lies_on_the_way() {
         assert_eq!((found.sink.as_str(), found.guarantee), ("out", expected), "{sources:?} {sink}");
         let named: Vec<_> = found.because.iter().map(|because| because.split(':').next().unwrap()).collect();
         assert_eq!(named, blamed, "{sources:?} {sink}");
+        if sink == PUT_BY {
+            assert!(checked(&yaml(sources, sink), None).is_err(), "there is no place for an outbox");
+        }
         let found = &guarantees(&graph, false)[0];
         assert_eq!(found.guarantee, BestEffort, "what is not kept guarantees nothing");
     }
@@ -86,6 +94,11 @@ fn what_cannot_be_had_is_refused_and_the_reason_told() {
     for part in ["error[TG211]: `out` cannot have every record exactly once", ":5:", "at least once: `out`: what was"] {
         assert!(refused.contains(part), "{part}: {refused}");
     }
+    assert_eq!(asks(&[FILE], PUT_BY, "effectively_once"), "");
+    assert_eq!(asks(&[FILE], ONE, "effectively_once"), "");
+    let refused = asks(&[FILE], PUT_BY, "exactly_once");
+    assert!(refused.contains("effectively once: `out`: at a receiver") && refused.contains("15s"), "{refused}");
+    assert!(asks(&[FILE], POSTED, "effectively_once").contains("TG211"));
     assert!(asks(&[GONE], ONE, "at_least_once").contains("TG211"));
     assert!(
         asks_of(None, &[FILE], ONE, "at_least_once").contains("`state: none`"),

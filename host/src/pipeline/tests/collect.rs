@@ -1,7 +1,7 @@
 //! A sink for tests: it keeps what it is given, and fails, waits or refuses as it is told.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
@@ -13,7 +13,7 @@ use serde_json::Value;
 use tokio::sync::Semaphore;
 
 use crate::{
-    batch::Batch,
+    batch::{Batch, ID},
     sink::{Refused, Sink, SinkError},
 };
 
@@ -21,6 +21,8 @@ use crate::{
 #[derive(Clone, Default)]
 pub(super) struct Collected {
     written: Arc<Mutex<BTreeMap<String, Vec<String>>>>,
+    /// Values with the ids under which they came, where they had any.
+    known: Arc<Mutex<BTreeSet<(String, Vec<u8>)>>>,
     failures: Arc<AtomicUsize>,
     /// Batches that sinks were handed.
     pub(super) handed: Arc<AtomicUsize>,
@@ -29,6 +31,11 @@ pub(super) struct Collected {
 impl Collected {
     pub(super) fn values(&self, sink: &str) -> Vec<String> {
         self.written.lock().unwrap().get(sink).cloned().unwrap_or_default()
+    }
+
+    /// Every value that came with an id, and that; once, however often it came.
+    pub(super) fn known(&self) -> BTreeSet<(String, Vec<u8>)> {
+        self.known.lock().unwrap().clone()
     }
 
     pub(super) fn failures(&self) -> usize {
@@ -67,6 +74,9 @@ impl Sink for Collect {
             let mine = self.buffer.as_mut().unwrap_or(there);
             for (at, value) in (0i64..).zip(batch.values().iter()) {
                 let value = String::from_utf8(value.to_vec()).unwrap();
+                if let Some(id) = batch.named(ID).and_then(|ids| ids.get(at as usize)) {
+                    self.to.known.lock().unwrap().insert((value.clone(), id.to_vec()));
+                }
                 match self.refuses {
                     Some(end) if value.ends_with(end) => refused.push(Refused { at, reason: "its end".to_owned() }),
                     _ => mine.push(value),

@@ -165,6 +165,7 @@ pub(super) struct Plan {
     refuses: Option<char>,
     truncates: bool,
     buffers: bool,
+    has_ids: bool,
 }
 
 impl Plan {
@@ -194,7 +195,14 @@ impl Plan {
             refuses: None,
             truncates: false,
             buffers: false,
+            has_ids: false,
         }
+    }
+
+    /// Somebody needs ids.
+    pub(super) fn ids(mut self) -> Self {
+        self.has_ids = true;
+        self
     }
 
     pub(super) fn stage(mut self, name: &str, kind: Kind, from: &str, workers: usize) -> Self {
@@ -434,7 +442,7 @@ impl Plan {
             state: self.state.clone(),
             was: self.was.clone().filter(|_| *kind == Kind::Aggregate),
             fields: [].into(),
-            ids: false,
+            ids: self.has_ids,
         });
         let froms = self.stages.iter().map(|(.., from, _)| from).chain(self.sinks.iter().map(|(_, from)| from));
         let mut edges = Vec::new();
@@ -453,7 +461,7 @@ impl Plan {
             watermark: Watermark { lag: Span(self.lag), idle: Span(self.idle), ahead: Span(Duration::from_secs(3600)) },
             rate: self.rate,
             max_record: Size(1 << 20),
-            ids: false,
+            ids: self.has_ids,
         };
         let names = ["in"].into_iter().chain(self.others.iter().map(|(name, _)| name.as_str()));
         let graph = Graph {

@@ -1,5 +1,7 @@
 //! Model P2 where something has been committed before the host panics.
 
+use std::collections::BTreeMap;
+
 use rand::{Rng, SeedableRng, rngs::SmallRng};
 
 use super::*;
@@ -19,7 +21,8 @@ fn expected(values: &[String]) -> Vec<String> {
     all
 }
 
-async fn restarted(seed: u64) {
+/// The ids of all windows, by key and beginning.
+async fn restarted(seed: u64) -> BTreeMap<String, Vec<u8>> {
     let random = &mut SmallRng::seed_from_u64(seed);
     let panic_at = random.random_range(1..RECORDS);
     let commits: Vec<usize> = (0..random.random_range(1..3)).map(|_| random.random_range(0..panic_at)).collect();
@@ -33,6 +36,7 @@ async fn restarted(seed: u64) {
         .stage("sums", Kind::Aggregate, "evens, evens.rest", random.random_range(1..4))
         .windows(50)
         .sink("out", "sums")
+        .ids()
         .panics();
     let reads = plan.allowance();
     let (accepted, acknowledged) = (plan.source().accepted.clone(), plan.source().acknowledged.clone());
@@ -70,12 +74,18 @@ async fn restarted(seed: u64) {
     found.sort();
     found.dedup();
     assert_eq!(found, expected(&values), "{case}");
+    let known = collected.known();
+    assert_eq!(known.len(), found.len(), "{case}: what comes again comes under the same id");
+    known.into_iter().map(|(value, id)| (value.split('=').next().unwrap_or_default().to_owned(), id)).collect()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_restart_after_a_commit_leaves_the_fold_of_the_input() {
     let cases: Vec<_> = (0..64).map(|seed| tokio::spawn(restarted(seed))).collect();
+    // P11: neither batches, lanes, workers nor restarts change an id.
+    let mut first = None;
     for case in cases {
-        case.await.unwrap();
+        let ids = case.await.unwrap();
+        assert_eq!(&ids, first.get_or_insert_with(|| ids.clone()));
     }
 }

@@ -101,6 +101,7 @@ fn drive_into(outlet: Outlet, hangs: bool, lets_go: bool) -> Driven {
         retry: Retry::default(),
         meter: meter.clone(),
         board: Arc::new(Board::new(graph, Access::default(), None)),
+        trouble: None,
     };
     let point = SinkPoint { received: vec![0], ..SinkPoint::default() };
     let (keep, committed) = tokio::sync::watch::channel(Epoch(0));

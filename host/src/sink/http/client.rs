@@ -83,7 +83,7 @@ impl Client {
     }
 
     /// Sends `body` under `key` and says what became of it.
-    pub(super) async fn send(&self, body: Bytes, key: u128) -> Verdict {
+    pub(super) async fn send(&self, body: Bytes, key: String) -> Verdict {
         let shown = self.target.shown();
         match timeout(self.timeout, self.exchange(body, key)).await {
             Ok(Ok(verdict)) => verdict,
@@ -92,7 +92,7 @@ impl Client {
         }
     }
 
-    async fn exchange(&self, body: Bytes, key: u128) -> anyhow::Result<Verdict> {
+    async fn exchange(&self, body: Bytes, key: String) -> anyhow::Result<Verdict> {
         let body = match self.compression {
             Compression::None => body,
             Compression::Gzip => spawn_blocking(move || gzip(&body)).await.context("compress a request")??,
@@ -101,7 +101,7 @@ impl Client {
         *request.method_mut() = self.target.method.clone();
         *request.uri_mut() = self.target.uri.clone();
         request.headers_mut().clone_from(&self.target.headers);
-        request.headers_mut().insert(IDEMPOTENCY_KEY, HeaderValue::from_str(&format!("{key:032x}"))?);
+        request.headers_mut().insert(IDEMPOTENCY_KEY, HeaderValue::from_str(&key)?);
         let (head, body) = self.pool.request(request).await?.into_parts();
         let (read, rest) = read(body).await;
         // Only where it may say which records were refused is an answer's body missed.

@@ -141,16 +141,20 @@ impl Load {
     }
 
     /// A hash of the ids of the records of the next request, in order, of their bytes and of `scope`: the same after a
-    /// restart, if the same records make up the request then. None if a record has no id.
-    pub(super) fn key(&self, scope: &str) -> Option<u128> {
+    /// restart, if the same records make up the request then. None if a record has no id, and the request no place in an
+    /// outbox, its `sequence`, which nothing else ever has.
+    pub(super) fn key(&self, scope: &str, sequence: Option<u64>) -> Option<u128> {
         let piece = self.pieces.last()?;
         let mut hash = Xxh3::new();
         hash.update(&(scope.len() as u64).to_le_bytes());
         hash.update(scope.as_bytes());
-        for row in self.rows.get(piece.from..piece.to)? {
-            hash.update(&row.id?);
+        if let Some(sequence) = sequence {
+            hash.update(&sequence.to_le_bytes());
         }
-        // Numbers that ids are made of may begin anew; what does not say the same is not the same.
+        for row in self.rows.get(piece.from..piece.to)? {
+            hash.update(&row.id.or(sequence.map(|_| [0; ID_BYTES]))?);
+        }
+        // A pipeline may have been changed since: what does not say the same is not the same.
         hash.update(&self.lines.slice(self.start(piece.from)..self.start(piece.to)));
         Some(hash.digest128())
     }
@@ -265,13 +269,13 @@ mod tests {
 
     #[test]
     fn a_key_says_which_records_in_which_order_and_for_whom() {
-        let key = |values: &[&str], scope: &str| loads(&batch(values, true), Form::Ndjson, ANY).0[0].key(scope);
+        let key = |values: &[&str], scope: &str| loads(&batch(values, true), Form::Ndjson, ANY).0[0].key(scope, None);
         assert_eq!(key(&["1", "2"], "s"), key(&["1", "2"], "s"));
         assert!(key(&["1", "2"], "s").is_some());
         for other in [key(&["2", "1"], "s"), key(&["1", "2"], "t"), key(&["1"], "s"), key(&["1", "3"], "s")] {
             assert_ne!(key(&["1", "2"], "s"), other);
         }
-        assert_eq!(loads(&batch(&["1"], false), Form::Ndjson, ANY).0[0].key("s"), None);
+        assert_eq!(loads(&batch(&["1"], false), Form::Ndjson, ANY).0[0].key("s", None), None);
     }
 
     /// What a receiver that refuses a request with any of `bad` in it, or lists at most `most` of them, comes to.

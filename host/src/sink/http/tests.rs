@@ -1,6 +1,7 @@
 //! What every test of the sink does: run a receiver on a free port, write to it, and look at what it has seen.
 
 mod answers;
+mod outbox;
 mod requests;
 mod secure;
 
@@ -167,7 +168,7 @@ pub(super) fn config(url: &str) -> Config {
 
 /// Requests of so many records, one under way.
 fn of(records: usize) -> Requests {
-    Requests { limit: Limit { records, bytes: 1 << 20 }, linger: Duration::from_secs(60), in_flight: 1 }
+    Requests { limit: Limit { records, bytes: 1 << 20 }, linger: Duration::from_secs(60), in_flight: 1, outbox: None }
 }
 
 fn sink(config: &Config, requests: Requests) -> HttpSink {

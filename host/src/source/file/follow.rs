@@ -251,8 +251,7 @@ impl Round {
         }
         let (id, home) = (tail.id(), tail.home.clone());
         let (offset, head, last, after) = (tail.offset, tail.head.clone(), tail.last.clone(), tail.after.take());
-        let decoder = std::mem::replace(&mut tail.decoder, self.recipe.decoder());
-        tail.rewind(fresh);
+        let decoder = tail.rewind(fresh);
         let Some((copy, file)) = copy_of(&home, id, offset, (&head, &last), &self.tails)? else {
             tracing::warn!(path = %home.display(), offset, "a file was truncated, and no copy stands beside it");
             return Ok(());

@@ -40,6 +40,8 @@ impl Round {
             tails.push(tail);
         }
         self.begin();
+        let lost = marks.iter().filter(|mark| !tails.iter().any(|tail| tail.id() == (mark.dev, mark.inode)));
+        self.begun = lost.map(|mark| ((mark.dev, mark.inode), mark.decoder.input())).collect();
         self.tails = tails;
         let new = seen.into_iter().filter(|seen| !self.tails.iter().any(|tail| tail.id() == seen.id())).collect();
         if self.follow {

@@ -3,10 +3,14 @@
 //! Owns the block in hand and its decoding. What a look at the folders means is the business of `follow`. Invariant:
 //! the block begins at the offset of the file it is from.
 
-use std::time::Duration;
+use std::{
+    collections::HashMap,
+    time::{Duration, SystemTime},
+};
 
 use anyhow::Context as _;
 use tokio::time::Instant;
+use xxhash_rust::xxh3::xxh3_128;
 
 use super::{
     follow::STILL,
@@ -40,6 +44,17 @@ impl Recipe {
     }
 }
 
+/// Which input a file is that is known by these numbers.
+fn input(known: &[u128]) -> u128 {
+    let bytes: Vec<u8> = known.iter().flat_map(|part| part.to_le_bytes()).collect();
+    xxh3_128(&bytes)
+}
+
+/// Which input a file is that was `before`, and begins again.
+pub(super) fn again(before: u128) -> u128 {
+    input(&[before])
+}
+
 /// The files, gone round in order.
 #[derive(Debug)]
 pub(super) struct Round {
@@ -47,6 +62,8 @@ pub(super) struct Round {
     pub(super) follow: bool,
     pub(super) recipe: Recipe,
     pub(super) tails: Vec<Tail>,
+    /// Inputs that files were which have been written anew while nobody looked.
+    pub(super) begun: HashMap<(u64, u64), u128>,
     /// Position of the file in hand.
     pub(super) at: usize,
     /// What has been read of it and not handed out, from `from` on.
@@ -100,6 +117,7 @@ impl Round {
             follow,
             recipe,
             tails: Vec::new(),
+            begun: HashMap::new(),
             at: 0,
             block: Vec::new(),
             from: 0,
@@ -126,7 +144,12 @@ impl Round {
     }
 
     pub(super) fn tail(&self, seen: Seen, now: Instant) -> Tail {
-        Tail::new(seen, self.recipe.decoder(), now)
+        let born = seen.born.0.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_nanos();
+        let mut tail = Tail::new(seen, self.recipe.decoder(), now);
+        let begun = self.begun.get(&tail.id()).copied();
+        let known = [u128::from(tail.dev), u128::from(tail.inode), born];
+        tail.decoder.begin(begun.map_or_else(|| input(&known), again));
+        tail
     }
 
     /// How far each file has been handed out.

@@ -19,7 +19,10 @@ use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::pattern::{Born, Seen};
+use super::{
+    pattern::{Born, Seen},
+    round::again,
+};
 use crate::codec::{Decoder, Progress};
 
 /// Bytes at the beginning and before the offset that a file is known again by.
@@ -176,14 +179,17 @@ impl Tail {
         self.offset += bytes.len() as u64;
     }
 
-    /// Begins again at the first byte.
-    pub(super) fn rewind(&mut self, decoder: Decoder) {
-        self.decoder = decoder;
+    /// Begins again at the first byte, as another input.
+    /// Returns the decoder that it was read with.
+    pub(super) fn rewind(&mut self, mut decoder: Decoder) -> Decoder {
+        decoder.begin(again(self.decoder.input()));
+        let before = std::mem::replace(&mut self.decoder, decoder);
         self.offset = 0;
         self.tried = 0;
         self.looked = None;
         self.head.clear();
         self.last.clear();
+        before
     }
 
     /// Says that the file stands at its path no longer.

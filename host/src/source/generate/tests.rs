@@ -9,6 +9,7 @@ fn stamp(key: &str, time: &str, fields: &[&str]) -> Stamp {
         key: Some(key.to_owned()),
         time: Some(time.to_owned()),
         fields: fields.iter().map(|pointer| Arc::from(*pointer)).collect(),
+        ids: Some(1),
     }
 }
 

@@ -5,7 +5,7 @@
 
 use xxhash_rust::xxh3::xxh3_128;
 
-use super::{ALL, Aggregate, putback};
+use super::{ALL, Aggregate, Windowing, putback};
 use crate::{
     batch::{Batch, Column, ColumnBuilder, ID, push_header},
     plugin::{Fault, Finished, Groups, Occasion, Refusals},
@@ -169,6 +169,10 @@ impl Aggregate {
                 seed.extend_from_slice(group.key);
                 seed.extend_from_slice(&group.window.start.to_le_bytes());
                 seed.extend_from_slice(&group.facts.panes.to_le_bytes());
+                if matches!(self.rules.windowing, Windowing::None) {
+                    // One that expires and comes again begins to count its panes anew.
+                    seed.extend_from_slice(&group.facts.time.to_le_bytes());
+                }
                 xxh3_128(&seed).to_le_bytes()
             });
             let ids: Column = ids.collect();

@@ -4,6 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
+    batch::ID,
     stage::{
         fake::{Fake, live},
         worker::SavedGroups,
@@ -14,7 +15,7 @@ use crate::{
 const SIZE: i64 = 100;
 
 fn rules(windowing: Windowing) -> Rules {
-    let (stage, has_ids, peers) = ("s".to_owned(), false, Peers::None);
+    let (stage, has_ids, peers) = ("s".to_owned(), true, Peers::None);
     let room = Room { most: 1 << 30, when_full: WhenFull::Pause };
     Rules { stage, windowing, ttl: None, room, groups: 3, has_ids, peers, state_version: 3 }
 }
@@ -28,10 +29,14 @@ fn tumbling(lateness: u64) -> Windowing {
     Windowing::Tumbling(Tumbling::new(Duration::from_millis(SIZE as u64), Duration::from_millis(lateness)))
 }
 
-fn batch(records: &[(u8, i64, u64)]) -> Batch {
+/// The records, of which the first is the record number `first`.
+fn batch(records: &[(u8, i64, u64)], first: usize) -> Batch {
     Batch::of_values(records.iter().map(|(_, _, n)| n.to_string()).collect())
         .with_keys(records.iter().map(|(key, ..)| [b'a' + key]).collect())
         .and_then(|batch| batch.with_timestamps(records.iter().map(|(_, time, _)| *time).collect()))
+        .and_then(|batch| {
+            batch.with_named(ID.into(), (first..).take(records.len()).map(|n| (n as u128).to_le_bytes()).collect())
+        })
         .unwrap()
 }
 
@@ -43,10 +48,17 @@ fn values(outcome: &Outcome) -> Vec<String> {
     .collect()
 }
 
-/// What a run put out, and which records were late.
+/// The ids of what stands in the main output.
+fn ids(outcome: &Outcome) -> Vec<Vec<u8>> {
+    let main = outcome.outputs.iter().filter(|output| output.port == super::super::outlet::Port::Main);
+    main.flat_map(|output| output.batch.named(ID).unwrap().iter().map(<[u8]>::to_vec).collect::<Vec<_>>()).collect()
+}
+
+/// What a run put out, under which ids, and which records were late.
 #[derive(Debug, Default, PartialEq)]
 struct Run {
     out: Vec<String>,
+    ids: Vec<Vec<u8>>,
     late: Vec<u64>,
 }
 
@@ -67,7 +79,7 @@ fn run(rules: &Rules, records: &[(u8, i64, u64)], splits: &[usize], restarts: Op
         let mut start = 0;
         for Cut { end, watermark: mark } in clock.advance(&times) {
             let mut outcome = Outcome::default();
-            let records = batch(&part[start..end]);
+            let records = batch(&part[start..end], pair[0] + start);
             let folded = aggregate.fold(watermark, &records, &mut fake, &mut outcome).unwrap();
             let refused = aggregate.finish_full(watermark, &records, &folded.full, &mut live, &mut outcome).unwrap();
             assert!(refused.is_empty());
@@ -78,6 +90,7 @@ fn run(rules: &Rules, records: &[(u8, i64, u64)], splits: &[usize], restarts: Op
                 aggregate.advance(mark, &mut live, &mut outcome).unwrap();
             }
             run.out.extend(values(&outcome));
+            run.ids.extend(ids(&outcome));
         }
         for change in aggregate.take_changes().iter() {
             let (group, kept) = change.to_owned();
@@ -93,6 +106,9 @@ fn run(rules: &Rules, records: &[(u8, i64, u64)], splits: &[usize], restarts: Op
     let mut outcome = Outcome::default();
     aggregate.advance(END, &mut live, &mut outcome).unwrap();
     run.out.extend(values(&outcome));
+    run.ids.extend(ids(&outcome));
+    let once: std::collections::BTreeSet<_> = run.ids.iter().collect();
+    assert_eq!((once.len(), run.ids.len()), (run.ids.len(), run.out.len()), "an id of its own for each output");
     assert!(aggregate.is_empty());
     run
 }
@@ -187,7 +203,7 @@ fn a_fault_leaves_every_group_as_it_was() {
     for windowing in [Windowing::None, tumbling(0), Windowing::Count(2)] {
         let mut aggregate = Aggregate::new(rules(windowing), BEGIN, std::iter::empty());
         let mut fake = Fake::default();
-        aggregate.fold(BEGIN, &batch(&[(0, 1, 5)]), &mut fake, &mut Outcome::default()).unwrap();
+        aggregate.fold(BEGIN, &batch(&[(0, 1, 5)], 0), &mut fake, &mut Outcome::default()).unwrap();
         aggregate.take_changes();
         let poison = Batch::of_values(["7", "8", "fault"].iter().collect())
             .with_keys(["a", "b", "a"].iter().collect())
@@ -212,7 +228,7 @@ fn a_fault_leaves_no_timer_to_the_group_that_comes_after() {
         .and_then(|batch| batch.with_timestamps(vec![0]))
         .unwrap();
     aggregate.fold(BEGIN, &poison, &mut fake, &mut outcome).unwrap_err();
-    aggregate.fold(BEGIN, &batch(&[(0, 550, 5)]), &mut fake, &mut outcome).unwrap();
+    aggregate.fold(BEGIN, &batch(&[(0, 550, 5)], 0), &mut fake, &mut outcome).unwrap();
     aggregate.advance(SIZE + 60, &mut live(), &mut outcome).unwrap();
     assert_eq!((values(&outcome), aggregate.len()), (Vec::new(), 1));
     aggregate.advance(600, &mut live(), &mut outcome).unwrap();
@@ -224,7 +240,7 @@ fn a_group_was_seen_when_a_record_came_by_the_watermark_or_by_its_own_time() {
     let mut aggregate = Aggregate::new(rules(Windowing::None), BEGIN, std::iter::empty());
     let (mut fake, mut outcome) = (Fake::default(), Outcome::default());
     for (watermark, time, seen) in [(70, 10, 70), (71, 200, 200), (80, 90, 200)] {
-        aggregate.fold(watermark, &batch(&[(0, time, 5)]), &mut fake, &mut outcome).unwrap();
+        aggregate.fold(watermark, &batch(&[(0, time, 5)], 0), &mut fake, &mut outcome).unwrap();
         let changes = aggregate.take_changes();
         assert_eq!(
             changes.iter().filter_map(|change| change.kept).map(|(_, facts)| facts.seen).collect::<Vec<_>>(),
@@ -242,7 +258,7 @@ fn a_group_is_gone_once_the_watermark_has_left_its_last_record_behind_by_its_tim
 
     let mut aggregate = Aggregate::new(expiring(100), BEGIN, std::iter::empty());
     let (mut fake, mut live, mut outcome) = (Fake::default(), live(), Outcome::default());
-    aggregate.fold(BEGIN, &batch(&[(0, 0, 5), (1, 60, 6)]), &mut fake, &mut outcome).unwrap();
+    aggregate.fold(BEGIN, &batch(&[(0, 0, 5), (1, 60, 6)], 0), &mut fake, &mut outcome).unwrap();
     aggregate.take_changes();
     aggregate.advance(101, &mut live, &mut outcome).unwrap();
     let changes = aggregate.take_changes();
@@ -258,7 +274,7 @@ fn a_group_is_gone_once_the_watermark_has_left_its_last_record_behind_by_its_tim
 fn what_a_drain_puts_out_is_marked_incomplete() {
     let mut aggregate = Aggregate::new(rules(tumbling(0)), BEGIN, std::iter::empty());
     let (mut fake, mut outcome) = (Fake::default(), Outcome::default());
-    aggregate.fold(BEGIN, &batch(&[(0, 1, 5)]), &mut fake, &mut outcome).unwrap();
+    aggregate.fold(BEGIN, &batch(&[(0, 1, 5)], 0), &mut fake, &mut outcome).unwrap();
     aggregate.close(BEGIN, &mut live(), &mut outcome).unwrap();
     assert_eq!(values(&outcome), ["a@0=5/1 Early"]);
     let headers = outcome.outputs[0].batch.headers().unwrap().get(0).unwrap().to_vec();
