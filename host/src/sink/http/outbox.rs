@@ -36,8 +36,9 @@ use crate::{
     log::{self, Access, Block, Keep, Log, Reader},
     sink::{
         Refused, Returned, Sink, SinkError,
-        log::{LogSink, Room, Terms as LogTerms, now, open as open_log, settings},
+        log::{LogSink, Room, Terms as LogTerms, open as open_log, settings},
     },
+    time::now,
 };
 
 /// What an outbox is told beside what its requests are.
