@@ -12,6 +12,7 @@ mod letters;
 mod outbox;
 mod plugins;
 mod receivers;
+mod reloads;
 mod secrets;
 mod signals;
 mod state;
