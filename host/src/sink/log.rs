@@ -9,7 +9,7 @@ use std::{
     collections::VecDeque,
     fmt::Debug,
     hash::{BuildHasher as _, RandomState},
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };

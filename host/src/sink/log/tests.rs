@@ -1,5 +1,7 @@
 //! The log sink over a simulated disk: room, commits, falls, damage.
 
+use std::path::Path;
+
 use super::*;
 use crate::{
     batch::Column,

@@ -77,7 +77,8 @@ struct Given {
 }
 
 fn given(disk: &Sim, numbers: std::ops::Range<u64>, answer: Answer) -> Given {
-    let _ = disk.create_folder(Path::new("/state"));
+    // The store has made the state's folder durable before a journal is opened.
+    disk.create_folder(Path::new("/state")).and_then(|()| disk.sync_folder(Path::new("/"))).unwrap();
     let (answered, recalled): (Arc<AtomicU64>, Arc<Mutex<Vec<Kept>>>) = Default::default();
     let (next, end) = (numbers.start, numbers.end);
     let source = Posts { next, end, answered: answered.clone(), recalled: recalled.clone() };
@@ -185,18 +186,17 @@ fn after_a_fall_at_any_operation_of_the_disk_everything_that_was_answered_comes_
     }
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_full_disk_is_waited_for_and_nobody_is_answered_meanwhile() {
-    for nth in 0.. {
+#[tokio::test]
+async fn a_full_disk_is_waited_for_and_each_record_comes_once() {
+    // Each costs a second of waiting.
+    for nth in 0..3 {
         let disk = Sim::new();
         let mut given = given(&disk, 0..20, Answer::Journaled);
         // Opened with room: what a start without any comes to is the store's to say.
         given.next(5).await.unwrap();
         disk.fail(nth, Failure::NoSpace);
         assert_eq!(given.rest(5).await, (5..20).collect::<Vec<_>>(), "{nth}");
-        if !disk.fired() {
-            return;
-        }
+        assert!(disk.fired());
     }
 }
 
