@@ -4,6 +4,7 @@
 //! `config`, which the layers below the edge read. `tests/layers.rs` checks that.
 
 pub mod batch;
+mod bug;
 pub mod crash;
 pub mod epoch;
 mod lent;

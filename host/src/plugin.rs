@@ -5,8 +5,11 @@
 //! caller sees it, and after a fault the instance is never called again.
 
 mod abi;
+mod artifact;
 mod bind;
 mod cache;
+mod compile;
+pub mod compile_worker;
 mod contract;
 mod crossing;
 mod describe;
@@ -30,6 +33,7 @@ mod wasi;
 pub(crate) mod tests;
 
 pub use cache::Cache;
+pub use compile_worker::CompileWorker;
 pub use describe::Described;
 pub use engine::Engine;
 pub use inherit::{INHERITS_HEADERS, INHERITS_KEY, INHERITS_TIME, INHERITS_VALUE};
@@ -249,6 +253,8 @@ pub struct Usage {
     pub nanos: u64,
     /// Highest size of the linear memory, in bytes.
     pub memory: u64,
+    /// Memory that the instance is allowed, in bytes.
+    pub memory_budget: u64,
 }
 
 /// How much a log line matters.
@@ -320,6 +326,12 @@ pub trait Instance: Send {
     /// # Errors
     /// The fault, with no effect.
     fn finish(&mut self, now: i64, groups: &Groups, why: Occasion) -> Result<Finished, Box<Fault>>;
+
+    /// Rewrites states of version `from` as version `to`, one of which is the plugin's own; all of them, or none.
+    ///
+    /// # Errors
+    /// The fault, or of kind `InstantiateFailed` what the plugin says of the first state that it cannot rewrite.
+    fn migrate(&mut self, from: u32, to: u32, states: &Column) -> Result<Column, Box<Fault>>;
 
     /// What successful calls logged and counted since this was last asked.
     fn take_effects(&mut self) -> Effects;

@@ -7,9 +7,11 @@ pub mod aggregate;
 pub mod assemble;
 pub mod conductor;
 pub mod control;
+mod exchange;
 pub mod failure;
 #[cfg(test)]
 pub(crate) mod fake;
+pub mod generation;
 pub mod intake;
 pub mod isolate;
 pub mod lane;
@@ -18,9 +20,11 @@ pub mod meter;
 pub mod outcome;
 pub mod outlet;
 pub mod prepare;
+pub mod spread;
 pub mod table;
 pub mod tally;
 pub mod turns;
+pub mod verify;
 pub mod worker;
 
 use crate::{batch::Batch, epoch::Epoch, time::Mark};

@@ -19,7 +19,9 @@ use crate::{
     pipeline::{
         Status,
         board::{EdgeStatus, PartStatus},
+        generations::Counts,
     },
+    stage::spread::Quantiles,
     time::END,
 };
 
@@ -54,7 +56,7 @@ pub struct Family {
 struct View<'a> {
     status: Status,
     graph: &'a Graph,
-    plugins: &'a [PluginInfo],
+    plugins: Vec<PluginInfo>,
     now: i64,
 }
 
@@ -132,6 +134,24 @@ pub const FAMILIES: &[Family] = &[
             }));
         },
     ),
+    gauge("tidegate_generation", "Number of the generation that serves a stage", &["pipeline", "stage"], |view, to| {
+        stages(view, to, |stage| stage.generation.as_ref().and_then(|one| one.generation).unwrap_or_default() as f64);
+    }),
+    counter(
+        "tidegate_reload_total",
+        "Reloads of a stage's plugin, and how they ended",
+        &["pipeline", "stage", "result"],
+        |view, to| {
+            for stage in &view.status.stages {
+                let Counts { active, rolled_back, refused } = stage.reloads.unwrap_or_default();
+                to.extend([("active", active), ("rolled_back", rolled_back), ("refused", refused)].map(
+                    |(result, count)| {
+                        (vec![view.status.pipeline.clone(), stage.name.clone(), result.to_owned()], count as f64)
+                    },
+                ));
+            }
+        },
+    ),
     counter("tidegate_plugin_fuel_total", "Fuel that a stage's plugin used", &["pipeline", "stage"], |view, to| {
         stages(view, to, |stage| stage.reading.fuel as f64);
     }),
@@ -152,6 +172,38 @@ pub const FAMILIES: &[Family] = &[
         "Highest memory of one instance of a stage's plugin",
         &["pipeline", "stage"],
         |view, to| stages(view, to, |stage| stage.reading.plugin_memory as f64),
+    ),
+    gauge(
+        "tidegate_plugin_memory_limit_bytes",
+        "Memory that an instance of a stage's plugin is allowed; 0 before its first call",
+        &["pipeline", "stage"],
+        |view, to| stages(view, to, |stage| stage.reading.plugin_memory_budget as f64),
+    ),
+    counter(
+        "tidegate_plugin_recycled_total",
+        "Instances of a stage's plugin that made room for a fresh one because their memory had grown",
+        &["pipeline", "stage"],
+        |view, to| stages(view, to, |stage| stage.reading.recycled as f64),
+    ),
+    gauge(
+        "tidegate_plugin_fuel_per_record",
+        "Fuel that a stage's plugin used for a record, by quantile, as a mean over each call; at most an eighth too high",
+        &["pipeline", "stage", "quantile"],
+        |view, to| {
+            for stage in &view.status.stages {
+                let Quantiles { p50, p99, max } = stage.reading.fuel_per_record;
+                for (quantile, fuel) in [("0.5", p50), ("0.99", p99), ("1", max)] {
+                    let labels = vec![view.status.pipeline.clone(), stage.name.clone(), quantile.to_owned()];
+                    to.push((labels, fuel as f64));
+                }
+            }
+        },
+    ),
+    gauge(
+        "tidegate_plugin_fuel_peak_ratio",
+        "The most that a call of a stage's plugin which went well used of its fuel",
+        &["pipeline", "stage"],
+        |view, to| stages(view, to, |stage| stage.reading.fuel_peak as f64 / 1e3),
     ),
     counter(
         "tidegate_plugin_faults_total",
@@ -295,7 +347,7 @@ impl Collector for Boards {
     fn encode(&self, mut encoder: DescriptorEncoder) -> fmt::Result {
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
         let now = i64::try_from(now.as_millis()).unwrap_or(i64::MAX);
-        let pipelines = self.0.pipelines.iter().map(|pipeline| (&pipeline.board, &pipeline.plugins));
+        let pipelines = self.0.pipelines.iter().map(|pipeline| (&pipeline.board, pipeline.plugins()));
         let views: Vec<_> = pipelines
             .map(|(board, plugins)| View { status: board.status(), graph: board.graph(), plugins, now })
             .collect();

@@ -133,19 +133,8 @@ pub fn in_order(mut faults: Vec<Diagnostic>) -> Vec<Diagnostic> {
 }
 
 /// Fields of later versions, which a reader of their documentation may try.
-const LATER: &[&str] = &[
-    "breaker",
-    "reload",
-    "when_full",
-    "session",
-    "sliding",
-    "drift",
-    "tests",
-    "outbox",
-    "require_digest",
-    "priority",
-    "probation",
-];
+const LATER: &[&str] =
+    &["breaker", "when_full", "session", "sliding", "drift", "tests", "outbox", "require_digest", "priority"];
 
 pub(crate) fn misfit_told(misfit: &Misfit, text: &Arc<Text>) -> Diagnostic {
     let list = |words: &[&str]| words.iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", ");

@@ -7,7 +7,7 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use crate::{epoch::Epoch, store::pace};
+use crate::{bug, epoch::Epoch, store::pace};
 
 /// Shortest time between the beginnings of two epochs, however often somebody asks: a commit costs an fsync.
 pub const SHORTEST: Duration = Duration::from_millis(50);
@@ -168,6 +168,9 @@ impl Coordinator {
         {
             way.is_being_written = true;
             actions.push(Action::Commit(way.epoch));
+            if bug::is_seeded("acknowledge-before-the-commit") {
+                actions.push(Action::Committed(way.epoch));
+            }
         }
         if let Some(way) = self.under_way.take_if(|way| way.missing.is_empty()) {
             self.committed = way.epoch;
@@ -193,6 +196,15 @@ impl Coordinator {
         }
     }
 
+    /// Who has to report an epoch that begins.
+    fn awaited(&self) -> BTreeSet<Participant> {
+        let mut all = self.participants.clone();
+        if bug::is_seeded("commit-without-the-sinks") {
+            all.retain(|who| !matches!(who, Participant::Sink(_)));
+        }
+        all
+    }
+
     fn begin(&mut self, now: Duration) -> Epoch {
         let epoch = self.committed.next();
         self.begun = now;
@@ -200,7 +212,7 @@ impl Coordinator {
         self.under_way = Some(UnderWay {
             epoch,
             since: now,
-            missing: self.participants.clone(),
+            missing: self.awaited(),
             is_last: self.running.is_empty(),
             is_named: false,
             is_being_written: false,

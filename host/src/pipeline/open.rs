@@ -3,13 +3,24 @@
 //! Owns the order of the checks: plugins are loaded and asked before the graph is, and nothing is opened before the
 //! whole of it has been found good (invariant 7). It must not know how a file is written or how a plugin is run.
 
-use std::{collections::BTreeMap, path::Path, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    num::NonZero,
+    panic::resume_unwind,
+    path::Path,
+    sync::{Arc, Mutex, PoisonError},
+    thread::available_parallelism,
+};
 
 use anyhow::Context as _;
 
 use super::{
     build::{Parts, PluginPart},
-    ledger, topics,
+    candidate::Candidates,
+    generations::Terms,
+    ledger,
+    reload::{Build as _, Reloading},
+    topics,
 };
 use crate::{
     config::{
@@ -29,12 +40,12 @@ use crate::{
         self, Source,
         journal::{self, Answer},
     },
-    stage::worker::Maker,
+    stage::{generation::Standing, worker::Maker},
     topic::Topics,
 };
 
 /// The folder that a plugin's name begins with when the binary carries it.
-const STANDARD: &str = "std/";
+pub(super) const STANDARD: &str = "std/";
 
 /// A pipeline that has been checked as a whole, plugins included, and of which nothing has been opened yet.
 pub struct Prepared {
@@ -43,12 +54,15 @@ pub struct Prepared {
     /// The plugins of its stages, in the order of the graph.
     pub plugins: Vec<Plugin>,
     makers: Vec<PluginPart>,
+    candidates: Arc<Candidates>,
+    /// Positions of stages whose file has changed since what serves first was committed.
+    changed: Vec<usize>,
 }
 
 /// Instances of a plugin under the limits and the configuration of one stage.
-struct Configured {
+pub(super) struct Configured {
     plugin: Plugin,
-    limits: Limits,
+    pub(super) limits: Limits,
     config: serde_json::Value,
 }
 
@@ -66,21 +80,23 @@ impl Maker for Configured {
 pub fn open(loaded: &Loaded, engine: &Engine, state: Option<&Path>) -> Result<Prepared, Vec<Diagnostic>> {
     let mut faults = Vec::new();
     let (mut facts, mut plugins) = (BTreeMap::new(), BTreeMap::new());
+    let known = load_all(loaded, engine);
     for (name, stage) in loaded.pipeline.stages.iter() {
         let Some(written) = stage.plugin() else { continue };
-        match load(&loaded.folder, &written.value, engine) {
-            Ok(plugin) => {
-                facts.insert(name.value.clone(), facts_of(&plugin));
-                plugins.insert(name.value.clone(), plugin);
+        match known.get(written.value.as_str()) {
+            Some(Ok(plugin)) => {
+                facts.insert(name.value.clone(), facts_of(plugin));
+                plugins.insert(name.value.clone(), plugin.clone());
             }
-            Err(wrong) => {
-                let (code, message, cure) = *wrong;
-                let fault = Diagnostic::error(code, &loaded.text, message).at(written.span.clone());
+            Some(Err(wrong)) => {
+                let (code, message, cure) = wrong.as_ref();
+                let fault = Diagnostic::error(code, &loaded.text, message.clone()).at(written.span.clone());
                 faults.push(match cure {
-                    Some(cure) => fault.cure(cure),
+                    Some(cure) => fault.cure(cure.clone()),
                     None => fault,
                 });
             }
+            None => {}
         }
     }
     let graph = match graph::check(loaded, &facts, state) {
@@ -96,14 +112,17 @@ pub fn open(loaded: &Loaded, engine: &Engine, state: Option<&Path>) -> Result<Pr
         match configured(stage, plugin) {
             Ok(maker) => {
                 used.push(plugin.clone());
-                let (digest, state_version) = (plugin.digest().to_owned(), plugin.described().state_version);
-                makers.push(PluginPart { digest, state_version, maker: Arc::new(maker) });
+                makers.push(part_of(stage, plugin, maker));
             }
             Err(message) => faults.push(refused(loaded, stage, message)),
         }
     }
     if faults.is_empty() {
-        Ok(Prepared { graph: Arc::new(graph), plugins: used, makers })
+        let (graph, state) = (Arc::new(graph), state.map(Path::to_owned));
+        let (loaded, engine) = (loaded.clone(), engine.clone());
+        let names = used.iter().map(|plugin| plugin.described().name.clone()).collect();
+        let candidates = Candidates { loaded, engine, graph: graph.clone(), facts, state, names };
+        Ok(Prepared { graph, plugins: used, makers, candidates: Arc::new(candidates), changed: Vec::new() })
     } else {
         Err(in_order(faults))
     }
@@ -111,6 +130,21 @@ pub fn open(loaded: &Loaded, engine: &Engine, state: Option<&Path>) -> Result<Pr
 
 /// Why a plugin cannot be used: the code, the message, and the cure where there is one.
 pub type Wrong = Box<(&'static str, String, Option<String>)>;
+
+/// Every plugin of a file, each loaded once, as many at a time as there are processors.
+fn load_all<'l>(loaded: &'l Loaded, engine: &Engine) -> BTreeMap<&'l str, Result<Plugin, Wrong>> {
+    let written: BTreeSet<&str> =
+        loaded.pipeline.stages.iter().filter_map(|(_, stage)| Some(stage.plugin()?.value.as_str())).collect();
+    let threads = available_parallelism().map_or(1, NonZero::get).min(written.len());
+    let next = Mutex::new(written.into_iter());
+    let take = || next.lock().unwrap_or_else(PoisonError::into_inner).next();
+    let work = || std::iter::from_fn(take).map(|name| (name, load(&loaded.folder, name, engine))).collect::<Vec<_>>();
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
+        let done = threads.into_iter().map(|thread| thread.join().unwrap_or_else(|panic| resume_unwind(panic)));
+        done.flatten().collect()
+    })
+}
 
 /// Loads the plugin that is `written` in a file: `std/NAME`, or a path relative to `folder`.
 ///
@@ -155,12 +189,40 @@ fn told(written: &str, error: &LoadError) -> (&'static str, String, Option<Strin
             (codes::IMPORT_DENIED, Some("plugins have no files, network or environment; remove what asks for them"))
         }
         LoadError::Compile(_) => (codes::NOT_WASM, None),
+        LoadError::Limits(_) => (
+            codes::PLUGIN_TOO_LARGE,
+            Some(
+                "build it with optimisation for size (`opt-level = \"s\"`) and without what it does not use, or divide it",
+            ),
+        ),
+        LoadError::Worker(_) => (
+            codes::NO_COMPILER,
+            Some("see whether `/proc` is there, whether the program may be executed, and whether there is memory left"),
+        ),
         LoadError::Describe(_) => (codes::BAD_DESCRIPTION, None),
     };
     (code, format!("`{written}` cannot be used: {error}"), cure.map(str::to_owned))
 }
 
-fn facts_of(plugin: &Plugin) -> PluginFacts {
+/// A plugin, ready to serve a stage as its first generation.
+pub(super) fn part_of(stage: &Stage, plugin: &Plugin, maker: Configured) -> PluginPart {
+    PluginPart {
+        about: about(plugin),
+        state_version: plugin.described().state_version,
+        needs: stage.needs.clone(),
+        generation: 1,
+        service: Arc::default(),
+        maker: Arc::new(maker),
+    }
+}
+
+fn about(plugin: &Plugin) -> letter::Plugin {
+    let described = plugin.described();
+    let (name, version) = (described.name.clone(), described.version.clone());
+    letter::Plugin { name, version, digest: plugin.digest().to_owned() }
+}
+
+pub(super) fn facts_of(plugin: &Plugin) -> PluginFacts {
     let described = plugin.described();
     // What every batch carries is no need of a graph.
     let carried = ["values", "keys", "timestamps", "headers", "windows"];
@@ -175,7 +237,7 @@ fn facts_of(plugin: &Plugin) -> PluginFacts {
 }
 
 /// A maker whose first instance has been made and configured, so that a refusal is told before anything starts.
-fn configured(stage: &Stage, plugin: &Plugin) -> Result<Configured, String> {
+pub(super) fn configured(stage: &Stage, plugin: &Plugin) -> Result<Configured, String> {
     let limits = &stage.limits;
     let limits = Limits {
         fuel_per_record: limits.fuel.record,
@@ -192,6 +254,14 @@ fn configured(stage: &Stage, plugin: &Plugin) -> Result<Configured, String> {
         Ok(_) => Ok(maker),
         Err(fault) => Err(fault.message),
     }
+}
+
+/// What makes instances of `plugin` as `stage` configures and limits them, whichever plugin the stage itself has.
+///
+/// # Errors
+/// Why the plugin does not take the stage's configuration.
+pub fn maker(stage: &Stage, plugin: &Plugin) -> Result<Arc<dyn Maker>, String> {
+    Ok(Arc::new(configured(stage, plugin)?))
 }
 
 fn refused(loaded: &Loaded, stage: &Stage, message: String) -> Diagnostic {
@@ -235,7 +305,58 @@ impl Prepared {
                 Output::DeadLetters(terms) => Box::new(self.open_letters(terms, letters.clone())),
             });
         }
-        Ok(Parts { graph: self.graph, sources, plugins: self.makers, sinks, letters, topics, durable: None })
+        self.keep();
+        let reloading = Some(self.reloading());
+        Ok(Parts { graph: self.graph, sources, plugins: self.makers, sinks, letters, topics, reloading, durable: None })
+    }
+
+    /// Lets the generation that was committed serve the stage at this position first; where its file holds another one by
+    /// now, that is a reload.
+    ///
+    /// # Errors
+    /// Why the generation cannot serve; what the file holds serves at once then.
+    pub fn go_on_with(&mut self, at: usize, standing: &Standing) -> Result<(), String> {
+        let Some(part) = self.makers.get_mut(at).filter(|_| !standing.digest.is_empty()) else { return Ok(()) };
+        part.generation = standing.generation;
+        if part.about.digest == standing.digest {
+            return Ok(());
+        }
+        part.generation += 1;
+        let kept = self.candidates.shelf().and_then(|shelf| shelf.find(&standing.digest));
+        let kept = kept.ok_or("its bytes are not kept any more")?;
+        *part = self.candidates.build(at, Some(&kept))?;
+        part.generation = standing.generation;
+        self.changed.push(at);
+        Ok(())
+    }
+
+    /// The version of the states that the plugin in the file of the stage at this position writes.
+    pub fn state_version(&self, at: usize) -> Option<u32> {
+        self.plugins.get(at).map(|plugin| plugin.described().state_version)
+    }
+
+    /// Keeps the bytes of what serves, so that it can serve again.
+    fn keep(&self) {
+        let Some(shelf) = self.candidates.shelf() else { return };
+        for plugin in &self.plugins {
+            if let Err(error) = shelf.keep(plugin.digest(), plugin.bytes()) {
+                let plugin = plugin.described().name.as_str();
+                tracing::warn!(%error, plugin, "its bytes cannot be kept: if its file changes, the new one serves at once");
+            }
+        }
+    }
+
+    fn reloading(&self) -> Reloading {
+        let graph = &self.graph;
+        let terms = graph.stages.iter().map(|stage| Terms {
+            probation: stage.reload.probation.0,
+            rollback_at: stage.reload.rollback_at.0,
+            rollbacks: (stage.reload.rollbacks.count as usize, stage.reload.rollbacks.per),
+        });
+        let watched = |(_, stage): &(usize, &Stage)| stage.reload.watch && !stage.plugin.starts_with(STANDARD);
+        let files = graph.stages.iter().enumerate().filter(watched);
+        let files = files.map(|(at, stage)| (at, graph.folder.join(&stage.plugin))).collect();
+        Reloading { terms: terms.collect(), files, changed: self.changed.clone(), builder: self.candidates.clone() }
     }
 
     fn open_letters(&self, terms: &Letters, access: Access) -> LogSink {
@@ -261,12 +382,11 @@ impl Prepared {
         let graph = &self.graph;
         let plain = |name: &String, part| Origin { name: name.clone(), part, plugin: None };
         let sources = graph.sources.iter().map(|source| plain(&source.name, Part::Source));
-        let stages = graph.stages.iter().zip(&self.plugins).map(|(stage, plugin)| {
-            let described = plugin.described();
-            let (name, version) = (described.name.clone(), described.version.clone());
-            let plugin = letter::Plugin { name, version, digest: plugin.digest().to_owned() };
-            Origin { plugin: Some(plugin), ..plain(&stage.name, Part::Stage) }
-        });
+        let stages = graph
+            .stages
+            .iter()
+            .zip(&self.plugins)
+            .map(|(stage, plugin)| Origin { plugin: Some(about(plugin)), ..plain(&stage.name, Part::Stage) });
         let sinks = graph.sinks.iter().map(|sink| plain(&sink.name, Part::Sink));
         Arc::new(sources.chain(stages).chain(sinks).map(|origin| (origin.name.clone(), origin)).collect())
     }

@@ -15,6 +15,7 @@ use tokio::{
 use super::{board::Board, committed::SinkPoint, coordinator::Participant, held::Held};
 use crate::{
     batch::Batch,
+    bug,
     config::Retry,
     crash,
     epoch::Epoch,
@@ -91,11 +92,12 @@ impl SinkTask {
         loop {
             let due = self.sink.due();
             let taken = tokio::select! {
-                taken = inbox.wait(|lanes| intake.take(lanes)) => taken?,
+                biased;
                 Ok(()) = committed.changed() => {
                     self.settle(&mut reported, &mut committed);
                     continue;
                 }
+                taken = inbox.wait(|lanes| intake.take(lanes)) => taken?,
                 // Nothing follows in time.
                 () = sleep_until(due.unwrap_or_else(tokio::time::Instant::now)), if due.is_some() => {
                     self.write(&Batch::default(), &mut point, &inbox, &mut outlet, &mut held).await?;
@@ -113,8 +115,10 @@ impl SinkTask {
                     // The epoch before has committed, or this barrier would not be here.
                     self.settle(&mut reported, &mut committed);
                     let (mut refused, late) = (Vec::new(), self.late());
-                    let flushed = unless_killed(&inbox, late, self.sink.flush(&mut refused)).await?;
-                    self.persist(flushed, &mut refused, &inbox).await?;
+                    if !bug::is_seeded("commit-before-the-flush") {
+                        let flushed = unless_killed(&inbox, late, self.sink.flush(&mut refused)).await?;
+                        self.persist(flushed, &mut refused, &inbox).await?;
+                    }
                     crash::point("sink.flushed");
                     self.send_on(0, &refused, &mut point, &mut outlet, &mut held).await?;
                     outlet.control(Control::Barrier(epoch))?;

@@ -95,6 +95,7 @@ impl WasmInstance {
         let nanos = u64::try_from(started.elapsed().as_nanos()).unwrap_or(u64::MAX);
         self.usage.nanos = self.usage.nanos.saturating_add(nanos);
         self.usage.memory = self.store.data().memory.held();
+        self.usage.memory_budget = self.limits.memory;
         match answer.and_then(|(answer,)| check(answer).map_err(Failure::Returned)) {
             Ok(checked) => {
                 self.store.data_mut().settle();
@@ -177,6 +178,16 @@ impl Instance for WasmInstance {
         let lent = wanted.groups(groups, windows.as_deref());
         let terms = self.terms(now, groups.states.len(), lent.bytes());
         self.call(finish, terms, (lent, why.into()), |answer| reply::finished(expected, answer))
+    }
+
+    fn migrate(&mut self, from: u32, to: u32, states: &Column) -> Result<Column, Box<Fault>> {
+        let Calls::Aggregate { migrate, .. } = self.calls else {
+            return Err(self.refused("the plugin is no aggregate"));
+        };
+        let lent = ColumnIn::from(states);
+        let (count, limit) = (states.len(), self.limits.state);
+        let terms = self.terms(0, count, lent.bytes());
+        self.call(migrate, terms, (from, to, lent), |answer| reply::migrated(count, limit, answer))
     }
 
     fn take_effects(&mut self) -> Effects {

@@ -12,7 +12,7 @@ use addr2line::gimli::{Dwarf, EndianSlice, LittleEndian};
 use wasmparser::{Parser, Payload};
 use wasmtime::FrameInfo;
 
-use super::load;
+use super::compile;
 
 /// Most addresses whose lines are kept: many times the places where a plugin can panic, and little memory.
 const KEPT: usize = 4096;
@@ -38,6 +38,11 @@ impl Symbols {
         Self { bytes, ..Self::default() }
     }
 
+    /// The plugin, as it was loaded.
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
     /// The lines of each frame, those inlined into one another innermost first: name, file and line, or the name alone.
     pub(super) fn lines(&self, frames: &[FrameInfo]) -> Vec<Arc<[String]>> {
         let mut known = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
@@ -60,7 +65,7 @@ impl Symbols {
         let mut found: HashMap<usize, Arc<[String]>> =
             frames.iter().filter_map(|frame| Some((frame.module_offset()?, [name(frame)].into()))).collect();
         // Addresses are those of what was compiled.
-        let encoded = if Parser::is_core_wasm(&self.bytes) { load::encoded(&self.bytes).ok() } else { None };
+        let encoded = if Parser::is_core_wasm(&self.bytes) { compile::encoded(&self.bytes).ok() } else { None };
         for module in modules(encoded.as_deref().unwrap_or(&self.bytes)) {
             let section = |id: addr2line::gimli::SectionId| {
                 let data = module.sections.iter().find(|(name, _)| *name == id.name());

@@ -9,7 +9,9 @@ use std::{sync::Arc, time::Instant};
 use super::{
     Item,
     control::Control,
+    exchange::Pending,
     failure::Failure,
+    generation::Standing,
     intake::{Intake, Taken},
     lane::{Fill, Freight, Gone, Inbox, Lane, Sender},
     outlet::{self, Outlet},
@@ -21,7 +23,7 @@ use super::{
 };
 use crate::{
     batch::{Batch, Column},
-    crash,
+    bug, crash,
     epoch::Epoch,
     plugin::Kind,
     time::Mark,
@@ -45,6 +47,8 @@ pub struct Handed {
     pub received: Vec<u64>,
     /// Records sent so far, of each edge.
     pub sent: Vec<u64>,
+    /// Which generation serves it, and what each has served since the last barrier.
+    pub standing: Standing,
 }
 
 /// Where a stage hands over to.
@@ -98,18 +102,44 @@ pub struct Conductor {
     pub tally: Tally,
     /// Records received up to the last commit, of each input.
     pub received: Vec<u64>,
+    /// Which generation leaves its mark on what is sent on.
+    pub standing: Standing,
     /// Somebody has told it to take nothing in.
     pub is_tripped: bool,
+    /// States are being rewritten: nothing else is begun.
+    pub is_migrating: bool,
 }
 
-enum Next {
+/// What a conductor does next.
+pub(crate) enum Next {
+    /// It acts on what it is told.
     Told(Control),
+    /// It begins with what has come in.
     Taken(Taken),
+    /// It goes on with what a worker has come to.
     Done(Box<Done>),
 }
 
+/// Takes what is next from the lanes, if there is something.
+pub(crate) type Take<'a> = dyn FnMut(&mut [Lane<Item>]) -> Option<Next> + 'a;
+
+/// How far a conductor has come.
+#[derive(Default)]
+pub(crate) struct Course {
+    turns: Turns<Behind>,
+    /// All inputs are over.
+    is_last: bool,
+}
+
+impl Course {
+    /// Whether nothing is left to do.
+    pub(crate) fn is_over(&self) -> bool {
+        self.is_last && self.turns.is_empty()
+    }
+}
+
 /// What follows a turn's outputs downstream.
-enum Behind {
+pub(super) enum Behind {
     Control(outlet::Control),
     /// A barrier, with where the stage stood when it was taken in: by the time it leaves, others of several workers may
     /// be busy with what stands behind it.
@@ -118,6 +148,11 @@ enum Behind {
         watermark: i64,
         received: Vec<u64>,
     },
+    /// Workers have got ready for another generation.
+    Prepared(Pending),
+    /// They have exchanged theirs.
+    Exchanged(Pending),
+    Nothing,
 }
 
 impl Conductor {
@@ -126,29 +161,48 @@ impl Conductor {
     /// # Errors
     /// What ended the stage early.
     pub fn run(mut self) -> Result<(), Failure> {
-        let mut turns = Turns::default();
+        let mut course = Course::default();
+        while !course.is_over() {
+            self.step(&mut course, |inbox, take| inbox.wait_blocking(take).map(Some))?;
+        }
+        Ok(())
+    }
+
+    /// Does the next thing, if `wait` comes back with one, and says whether it did.
+    ///
+    /// # Errors
+    /// What ended the stage early.
+    pub(crate) fn step(
+        &mut self,
+        course: &mut Course,
+        wait: impl FnOnce(&Inbox, &mut Take<'_>) -> Result<Option<Next>, Gone>,
+    ) -> Result<bool, Failure> {
         let workers = match &self.crew {
             Crew::Alone(_) => 1,
             Crew::Many { tasks, .. } => tasks.len(),
         };
-        let mut is_over = false;
-        while !(is_over && turns.is_empty()) {
-            let may_begin = !is_over && !self.is_tripped && turns.len() < workers * TURNS;
-            let (intake, inputs) = (&mut self.intake, self.received.len());
-            let next = self.inbox.wait_blocking(|lanes| {
-                answer(lanes, inputs).or_else(|| may_begin.then(|| intake.take(lanes)).flatten().map(Next::Taken))
-            })?;
-            match next {
-                Next::Told(control) => self.is_tripped = matches!(control, Control::Trip),
-                Next::Taken(Taken::Over) => is_over = true,
-                Next::Taken(taken) => self.begin(taken, &mut turns)?,
-                Next::Done(done) => turns.done(done.worker, done.result?, done.changes),
-            }
-            while let Some(turn) = turns.pop() {
-                self.emit(turn)?;
-            }
+        let is_held = course.is_last || self.is_tripped || self.is_migrating;
+        let may_begin = !is_held && course.turns.len() < workers * TURNS;
+        let (intake, inputs) = (&mut self.intake, self.received.len());
+        let others = inputs + usize::from(self.is_migrating);
+        let mut take = |lanes: &mut [Lane<Item>]| {
+            answer(lanes, others).or_else(|| may_begin.then(|| intake.take(lanes)).flatten().map(Next::Taken))
+        };
+        let Some(next) = wait(&self.inbox, &mut take)? else { return Ok(false) };
+        match next {
+            Next::Told(Control::Trip) => self.is_tripped = true,
+            Next::Told(Control::Reset) => self.is_tripped = false,
+            // A stage that has nothing more to do exchanges nothing; whoever asked learns that the answer will not come.
+            Next::Told(Control::Swap(swap)) if course.is_last => drop(swap),
+            Next::Told(Control::Swap(swap)) => self.prepare(swap, &mut course.turns)?,
+            Next::Taken(Taken::Over) => course.is_last = true,
+            Next::Taken(taken) => self.begin(taken, &mut course.turns)?,
+            Next::Done(done) => course.turns.done(done.worker, done.result?, done.changes),
         }
-        Ok(())
+        while let Some(turn) = course.turns.pop() {
+            self.emit(turn, &mut course.turns)?;
+        }
+        Ok(true)
     }
 
     fn begin(&mut self, taken: Taken, turns: &mut Turns<Behind>) -> Result<(), Failure> {
@@ -164,6 +218,9 @@ impl Conductor {
             }
             Taken::Barrier(epoch) => {
                 let (watermark, received) = (self.intake.watermark(), self.received.clone());
+                if bug::is_seeded("barrier-before-the-handover") {
+                    self.outlet.control(outlet::Control::Barrier(epoch))?;
+                }
                 self.begin_all(|| Work::Barrier, Behind::Barrier { epoch, watermark, received }, turns)
             }
             Taken::Close => self.begin_all(|| Work::Close, Behind::Control(outlet::Control::Close), turns),
@@ -206,7 +263,12 @@ impl Conductor {
     }
 
     /// Work for every worker. Filters and maps need a barrier or a mark only as a place in the order.
-    fn begin_all(&mut self, work: impl Fn() -> Work, behind: Behind, turns: &mut Turns<Behind>) -> Result<(), Failure> {
+    pub(super) fn begin_all(
+        &mut self,
+        mut work: impl FnMut() -> Work,
+        behind: Behind,
+        turns: &mut Turns<Behind>,
+    ) -> Result<(), Failure> {
         match &mut self.crew {
             Crew::Alone(worker) => {
                 let outcome = worker.work(work())?;
@@ -225,7 +287,7 @@ impl Conductor {
         Ok(())
     }
 
-    fn emit(&mut self, turn: Turn<Behind>) -> Result<(), Failure> {
+    fn emit(&mut self, turn: Turn<Behind>, turns: &mut Turns<Behind>) -> Result<(), Failure> {
         let since = Instant::now();
         for output in &turn.outcome.outputs {
             self.outlet.send_blocking(output.port, &output.batch)?;
@@ -233,14 +295,24 @@ impl Conductor {
         self.spec.meter.blocked(since.elapsed().as_nanos() as u64);
         self.spec.meter.count(&turn.outcome.tally);
         self.tally.add(&turn.outcome.tally);
+        self.standing.serve(turn.outcome.tally.received);
         match turn.control {
-            None => Ok(()),
+            None | Some(Behind::Nothing) => Ok(()),
+            Some(Behind::Prepared(pending)) => self.prepared(pending, turns),
+            Some(Behind::Exchanged(pending)) => {
+                self.exchanged(pending);
+                Ok(())
+            }
             Some(Behind::Control(control)) => Ok(self.outlet.control(control)?),
             Some(Behind::Barrier { epoch, watermark, received }) => {
                 let (changes, tally, sent) = (turn.changes, self.tally, self.outlet.sent());
+                let standing = self.standing.hand_over();
                 crash::point("stage.before-handover");
-                (self.report)(Handed { epoch, changes, tally, watermark, received, sent })?;
+                (self.report)(Handed { epoch, changes, tally, watermark, received, sent, standing })?;
                 crash::point("stage.after-handover");
+                if bug::is_seeded("barrier-before-the-handover") {
+                    return Ok(());
+                }
                 Ok(self.outlet.control(outlet::Control::Barrier(epoch))?)
             }
         }
@@ -261,28 +333,42 @@ fn answer(lanes: &mut [Lane<Item>], inputs: usize) -> Option<Next> {
 /// # Errors
 /// What it could not do; the conductor has been told.
 pub fn work(mut worker: Worker, number: usize, inbox: &Inbox<Task>, answers: &Sender) -> Result<(), Failure> {
-    enum Next {
-        Task(Work),
-        Over,
-    }
-    loop {
-        let next = inbox.wait_blocking(|lanes| {
-            let lane = lanes.first_mut()?;
-            match lane.pop() {
-                Some(Task(work)) => Some(Next::Task(work)),
-                None => lane.is_over().then_some(Next::Over),
-            }
-        })?;
-        let Next::Task(task) = next else { return Ok(()) };
-        let is_barrier = matches!(task, Work::Barrier);
-        let result = worker.work(task);
-        let changes = if is_barrier { worker.take_changes() } else { Changes::default() };
-        let is_failed = result.is_err();
-        answers.send_blocking(Item::Done(Box::new(Done { worker: number, result, changes })))?;
-        if is_failed {
-            return Ok(());
+    while let Order::Task(task) = inbox.wait_blocking(order)? {
+        if !obey(&mut worker, number, task, answers)? {
+            break;
         }
     }
+    Ok(())
+}
+
+/// What a worker of several is to do next.
+pub(crate) enum Order {
+    /// A piece of work.
+    Task(Work),
+    /// Nothing more.
+    Over,
+}
+
+/// The next order, if there is one.
+pub(crate) fn order(lanes: &mut [Lane<Task>]) -> Option<Order> {
+    let lane = lanes.first_mut()?;
+    match lane.pop() {
+        Some(Task(work)) => Some(Order::Task(work)),
+        None => lane.is_over().then_some(Order::Over),
+    }
+}
+
+/// Does a piece of work, answers, and says whether to go on.
+///
+/// # Errors
+/// When nobody waits for the answer.
+pub(crate) fn obey(worker: &mut Worker, number: usize, task: Work, answers: &Sender) -> Result<bool, Gone> {
+    let is_barrier = matches!(task, Work::Barrier);
+    let result = worker.work(task);
+    let changes = if is_barrier { worker.take_changes() } else { Changes::default() };
+    let goes_on = result.is_ok();
+    answers.send_blocking(Item::Done(Box::new(Done { worker: number, result, changes })))?;
+    Ok(goes_on)
 }
 
 /// Whether a stage of this kind divides batches by key among its workers.

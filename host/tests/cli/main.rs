@@ -3,6 +3,7 @@
 mod answers;
 mod author;
 mod clients;
+mod compile;
 mod crashes;
 mod folder;
 mod interface;
@@ -10,6 +11,7 @@ mod kills;
 mod letters;
 mod plugins;
 mod receivers;
+mod reloads;
 mod secrets;
 mod signals;
 mod state;

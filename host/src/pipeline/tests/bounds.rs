@@ -57,7 +57,7 @@ async fn a_source_that_has_kept_half_of_what_it_may_asks_for_an_epoch() {
 async fn backpressure_makes_no_source_idle() {
     let values = numbers(2000);
     let plan = Plan::new(&values)
-        .ended_source()
+        .another("silent", &[])
         .batch(10)
         .capacity(20)
         .stage("sums", Kind::Aggregate, "in, silent", 1)

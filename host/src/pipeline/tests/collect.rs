@@ -47,6 +47,8 @@ pub(super) struct Collect {
     pub(super) undecided: u64,
     /// Whether what was written behind the last commit can be taken back.
     pub(super) truncates: bool,
+    /// What waits for a flush, where it does.
+    pub(super) buffer: Option<Vec<String>>,
 }
 
 impl Sink for Collect {
@@ -61,7 +63,8 @@ impl Sink for Collect {
                 gate.acquire().await.unwrap().forget();
             }
             let mut written = self.to.written.lock().unwrap();
-            let mine = written.entry(self.name.clone()).or_default();
+            let there = written.entry(self.name.clone()).or_default();
+            let mine = self.buffer.as_mut().unwrap_or(there);
             for (at, value) in (0i64..).zip(batch.values().iter()) {
                 let value = String::from_utf8(value.to_vec()).unwrap();
                 match self.refuses {
@@ -79,7 +82,16 @@ impl Sink for Collect {
     }
 
     fn flush<'a>(&'a mut self, _: &'a mut Vec<Refused>) -> BoxFuture<'a, Result<(), SinkError>> {
-        async move { if self.failing == 0 { Ok(()) } else { self.fail() } }.boxed()
+        async move {
+            if self.failing > 0 {
+                return self.fail();
+            }
+            if let Some(buffer) = &mut self.buffer {
+                self.to.written.lock().unwrap().entry(self.name.clone()).or_default().append(buffer);
+            }
+            Ok(())
+        }
+        .boxed()
     }
 
     fn unsettled(&self) -> u64 {
@@ -91,6 +103,7 @@ impl Sink for Collect {
     }
 
     fn restore<'a>(&'a mut self, position: &'a Value) -> BoxFuture<'a, anyhow::Result<()>> {
+        self.buffer.as_mut().into_iter().for_each(Vec::clear);
         if let Some(len) = position.as_u64() {
             self.to.written.lock().unwrap().entry(self.name.clone()).or_default().truncate(len as usize);
         }

@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// A store on `disk` as a process opens it, with a lock of its own, for those before it have ended.
-fn store(disk: &Sim) -> Result<Arc<Store>, crate::store::StoreError> {
+pub(super) fn store(disk: &Sim) -> Result<Arc<Store>, crate::store::StoreError> {
     let folder = tempfile::tempdir().unwrap();
     let lock = Lock::take(folder.path()).unwrap();
     let settings = Settings { ballast: 4096, ..Settings::default() };

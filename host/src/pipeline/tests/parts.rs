@@ -26,11 +26,12 @@ use crate::{
         Limits, OnError, Retry, Secret, Watermark,
         graph::{self, Consumer, Edge, Graph, Input, Output, Port, Producer, Windowing},
     },
+    letter,
     log::Access,
     plugin::Kind,
     sink::Sink,
     source::{Chunk, Position, Read, Source},
-    stage::fake::Fake,
+    stage::{fake::Fake, worker::Maker},
     store::Store,
     unit::{Rate, Size, Span},
 };
@@ -52,6 +53,21 @@ pub(super) struct Numbers {
     is_stopped: Arc<AtomicBool>,
     pub(super) accepted: Arc<AtomicU64>,
     pub(super) acknowledged: Arc<AtomicU64>,
+}
+
+impl Numbers {
+    fn new(values: &[String]) -> Self {
+        Self {
+            values: values.into(),
+            at: 0,
+            can_seek: true,
+            ends: true,
+            allowance: None,
+            accepted: Arc::default(),
+            is_stopped: Arc::default(),
+            acknowledged: Arc::default(),
+        }
+    }
 }
 
 impl Source for Numbers {
@@ -108,11 +124,21 @@ impl Source for Numbers {
     }
 }
 
+/// A plugin whose bytes have this digest.
+pub(super) fn plugin(digest: &str, maker: impl Maker + 'static) -> PluginPart {
+    let about = letter::Plugin { name: "fake".to_owned(), version: "1".to_owned(), digest: digest.to_owned() };
+    let (service, maker) = (Arc::default(), Arc::new(maker));
+    PluginPart { about, state_version: 1, needs: Vec::new(), generation: 1, service, maker }
+}
+
 /// A graph in short words. Every stage and sink reads a comma-separated list of outputs.
 pub(super) struct Plan {
     source: Numbers,
-    has_silent: bool,
-    silent_ends: bool,
+    /// Further sources, by name.
+    others: Vec<(String, Numbers)>,
+    lag: Duration,
+    idle: Duration,
+    linger: Duration,
     rate: Option<Rate>,
     epoch: Duration,
     uncommitted: u64,
@@ -130,23 +156,17 @@ pub(super) struct Plan {
     troubled: Option<String>,
     refuses: Option<char>,
     truncates: bool,
+    buffers: bool,
 }
 
 impl Plan {
     pub(super) fn new(values: &[String]) -> Self {
         Self {
-            source: Numbers {
-                values: values.into(),
-                at: 0,
-                can_seek: true,
-                ends: true,
-                allowance: None,
-                accepted: Arc::default(),
-                is_stopped: Arc::default(),
-                acknowledged: Arc::default(),
-            },
-            has_silent: false,
-            silent_ends: false,
+            source: Numbers::new(values),
+            others: Vec::new(),
+            lag: Duration::from_millis(80),
+            idle: Duration::from_millis(50),
+            linger: Duration::ZERO,
             rate: None,
             epoch: Duration::from_millis(50),
             uncommitted: 1 << 20,
@@ -164,6 +184,7 @@ impl Plan {
             troubled: None,
             refuses: None,
             truncates: false,
+            buffers: false,
         }
     }
 
@@ -189,6 +210,12 @@ impl Plan {
         self
     }
 
+    /// How long sources wait to fill a batch.
+    pub(super) fn linger(mut self, linger: Duration) -> Self {
+        self.linger = linger;
+        self
+    }
+
     pub(super) fn batch(mut self, records: usize) -> Self {
         self.batch = records;
         self
@@ -211,13 +238,19 @@ impl Plan {
 
     /// A second source, called `silent`, that never says anything.
     pub(super) fn silent_source(mut self) -> Self {
-        self.has_silent = true;
+        self.others.push(("silent".to_owned(), Numbers { ends: false, ..Numbers::new(&[]) }));
         self
     }
 
-    /// A second source, called `silent`, that ends at once.
-    pub(super) fn ended_source(mut self) -> Self {
-        (self.has_silent, self.silent_ends) = (true, true);
+    /// A further source, called so, of these values.
+    pub(super) fn another(mut self, name: &str, values: &[String]) -> Self {
+        self.others.push((name.to_owned(), Numbers::new(values)));
+        self
+    }
+
+    /// Watermarks stay so far behind; after so long without a record sources are idle.
+    pub(super) fn clocks(mut self, lag: Duration, idle: Duration) -> Self {
+        (self.lag, self.idle) = (lag, idle);
         self
     }
 
@@ -295,9 +328,26 @@ impl Plan {
         self
     }
 
+    /// What sinks write is there once they have flushed.
+    pub(super) fn buffering(mut self) -> Self {
+        self.buffers = true;
+        self
+    }
+
     /// The source reads only as often as the semaphore has permits, and nothing once it is told to stop.
     pub(super) fn allowance(&mut self) -> Arc<Semaphore> {
         self.source.allowance.insert(Arc::new(Semaphore::new(0))).clone()
+    }
+
+    /// As [`allowance`](Self::allowance), of each source.
+    pub(super) fn allowances(&mut self) -> Vec<Arc<Semaphore>> {
+        let all = [&mut self.source].into_iter().chain(self.others.iter_mut().map(|(_, source)| source));
+        all.map(|source| source.allowance.insert(Arc::new(Semaphore::new(0))).clone()).collect()
+    }
+
+    /// All sources.
+    pub(super) fn sources(&self) -> Vec<&Numbers> {
+        [&self.source].into_iter().chain(self.others.iter().map(|(_, source)| source)).collect()
     }
 
     pub(super) fn source(&self) -> &Numbers {
@@ -315,8 +365,10 @@ impl Plan {
         };
         let producer = match name {
             "in" => Producer::Source(0),
-            "silent" => Producer::Source(1),
-            stage => Producer::Stage(self.stages.iter().position(|(name, ..)| name == stage).unwrap()),
+            name => match self.others.iter().position(|(other, _)| other == name) {
+                Some(at) => Producer::Source(at + 1),
+                None => Producer::Stage(self.stages.iter().position(|(stage, ..)| stage == name).unwrap()),
+            },
         };
         (producer, port)
     }
@@ -357,6 +409,7 @@ impl Plan {
             key: None,
             window: if *kind == Kind::Aggregate { self.window } else { Windowing::None },
             ttl: None,
+            reload: Default::default(),
             was: self.was.clone().filter(|_| *kind == Kind::Aggregate),
             fields: [].into(),
             ids: false,
@@ -375,24 +428,20 @@ impl Plan {
             input: Input::Stdin(crate::source::stdin::Config::default()),
             format: Format::Lines,
             stamp: Stamp::default(),
-            watermark: Watermark {
-                lag: Span(Duration::from_millis(80)),
-                idle: Span(Duration::from_millis(50)),
-                ahead: Span(Duration::from_secs(3600)),
-            },
+            watermark: Watermark { lag: Span(self.lag), idle: Span(self.idle), ahead: Span(Duration::from_secs(3600)) },
             rate: self.rate,
             max_record: Size(1 << 20),
             ids: false,
         };
-        let names: &[&str] = if self.has_silent { &["in", "silent"] } else { &["in"] };
+        let names = ["in"].into_iter().chain(self.others.iter().map(|(name, _)| name.as_str()));
         let graph = Graph {
             name: "test".to_owned(),
             folder: PathBuf::new(),
             epoch: Span(self.epoch),
             batch: Limit { records: self.batch, bytes: 1 << 20 },
-            linger: Span(Duration::ZERO),
+            linger: Span(self.linger),
             uncommitted: Size(self.uncommitted),
-            sources: names.iter().map(|name| source(name)).collect(),
+            sources: names.map(source).collect(),
             stages: stages.collect(),
             sinks: self
                 .sinks
@@ -418,23 +467,21 @@ impl Plan {
                 refuses: self.refuses,
                 undecided: self.undecided,
                 truncates: self.truncates,
+                buffer: self.buffers.then(Vec::new),
             }) as Box<dyn Sink>
         });
-        let silent = Numbers { values: [].into(), ends: self.silent_ends, ..self.source.clone() };
-        let mut sources: Vec<Box<dyn Source>> = vec![Box::new(self.source.clone())];
-        if self.has_silent {
-            sources.push(Box::new(silent));
-        }
+        let sources = self.sources().into_iter().map(|source| Box::new(source.clone()) as Box<dyn Source>);
         let panics_after = gate.is_some().then(|| collected.handed.clone());
         let mut fake = self.fake.clone();
         fake.panics_after = panics_after;
-        let plugin = PluginPart { digest: "0".to_owned(), state_version: 1, maker: Arc::new(fake) };
+        let plugin = plugin("0", fake);
         Parts {
             plugins: graph.stages.iter().map(|_| plugin.clone()).collect(),
             sinks: sinks.collect(),
-            sources,
+            sources: sources.collect(),
             graph: Arc::new(graph),
             letters: Access::default(),
+            reloading: None,
             topics: None,
             durable: None,
         }
