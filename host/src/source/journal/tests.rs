@@ -77,7 +77,8 @@ struct Given {
 }
 
 fn given(disk: &Sim, numbers: std::ops::Range<u64>, answer: Answer) -> Given {
-    let _ = disk.create_folder(Path::new("/state"));
+    // The store has made the state's folder durable before a journal is opened.
+    disk.create_folder(Path::new("/state")).and_then(|()| disk.sync_folder(Path::new("/"))).unwrap();
     let (answered, recalled): (Arc<AtomicU64>, Arc<Mutex<Vec<Kept>>>) = Default::default();
     let (next, end) = (numbers.start, numbers.end);
     let source = Posts { next, end, answered: answered.clone(), recalled: recalled.clone() };
