@@ -104,7 +104,7 @@ fn drain(folder: &Folder, host: Started) {
 /// T13 and rows 54, 55, 56 and 58 from outside.
 #[test]
 fn a_watched_plugin_is_replaced_under_load_and_whatever_its_file_holds_no_record_is_lost_or_doubled() {
-    let folder = prepared(400_000, "{ watch: true, probation: 500ms }", 20_000);
+    let folder = prepared(400_000, "{ watch: true, probation: 500ms }", 5_000);
     let mut host = folder.start(&["run", "p.yaml"]);
     host.until_running();
     until("records flow", || (!lines(&folder, "out.txt").is_empty()).then_some(()));
