@@ -59,7 +59,11 @@ impl Confined {
         Self { resolve, ..self }
     }
 
-    fn file(&self, path: &str) -> io::Result<File> {
+    /// Opens the file at `path` for appending, making it and the folders above it where they are missing.
+    ///
+    /// # Errors
+    /// As those of [`Below::append`].
+    pub(crate) fn file(&self, path: &str) -> io::Result<File> {
         let mode = Mode::RUSR | Mode::WUSR | Mode::RGRP | Mode::ROTH;
         let file = match self.resolve(path, FILE, mode) {
             Err(Errno::NOENT) => {

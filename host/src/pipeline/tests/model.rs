@@ -16,7 +16,6 @@ use rand::{Rng, SeedableRng, rngs::SmallRng};
 use shape::Shape;
 use world::{Fall, World};
 
-use super::*;
 use crate::disk::{Sim, sim::Failure};
 
 /// Seeds in a run, unless somebody wants more.
