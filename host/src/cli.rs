@@ -9,6 +9,7 @@ mod ask;
 mod audit;
 pub mod author;
 mod check;
+mod compile_worker;
 mod completions;
 mod dlq;
 mod doctor;
@@ -84,6 +85,9 @@ enum Verb {
     Explain(explain::Explain),
     /// Print completions for a shell.
     Completions(completions::Completions),
+    /// Compile a plugin within limits; the host starts this itself.
+    #[command(hide = true)]
+    CompileWorker(compile_worker::Worker),
 }
 
 impl Verb {
@@ -104,6 +108,7 @@ impl Verb {
             Self::Doctor(_) => "doctor",
             Self::Explain(_) => "explain",
             Self::Completions(_) => "completions",
+            Self::CompileWorker(_) => compile_worker::VERB,
         }
     }
 
@@ -124,6 +129,7 @@ impl Verb {
             Self::Doctor(verb) => verb.perform(),
             Self::Explain(verb) => verb.perform(),
             Self::Completions(verb) => verb.perform(Cli::command()),
+            Self::CompileWorker(verb) => verb.perform(),
         }
     }
 }

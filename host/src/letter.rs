@@ -5,6 +5,7 @@
 //! refused, byte for byte; what says why stands beside it.
 
 mod form;
+mod record;
 mod search;
 
 use std::{borrow::Cow, collections::BTreeMap, sync::Arc};

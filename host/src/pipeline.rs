@@ -16,6 +16,7 @@ pub mod ledger;
 pub mod letters;
 pub mod open;
 pub mod pace;
+pub mod retry;
 pub mod run;
 pub mod sink_task;
 pub mod source_task;

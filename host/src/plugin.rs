@@ -5,8 +5,11 @@
 //! caller sees it, and after a fault the instance is never called again.
 
 mod abi;
+mod artifact;
 mod bind;
 mod cache;
+mod compile;
+pub mod compile_worker;
 mod contract;
 mod crossing;
 mod describe;
@@ -30,6 +33,7 @@ mod wasi;
 pub(crate) mod tests;
 
 pub use cache::Cache;
+pub use compile_worker::CompileWorker;
 pub use describe::Described;
 pub use engine::Engine;
 pub use inherit::{INHERITS_HEADERS, INHERITS_KEY, INHERITS_TIME, INHERITS_VALUE};
@@ -249,6 +253,8 @@ pub struct Usage {
     pub nanos: u64,
     /// Highest size of the linear memory, in bytes.
     pub memory: u64,
+    /// Memory that the instance is allowed, in bytes.
+    pub memory_budget: u64,
 }
 
 /// How much a log line matters.

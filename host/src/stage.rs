@@ -18,9 +18,11 @@ pub mod meter;
 pub mod outcome;
 pub mod outlet;
 pub mod prepare;
+pub mod spread;
 pub mod table;
 pub mod tally;
 pub mod turns;
+pub mod verify;
 pub mod worker;
 
 use crate::{batch::Batch, epoch::Epoch, time::Mark};

@@ -20,6 +20,7 @@ use crate::{
         Status,
         board::{EdgeStatus, PartStatus},
     },
+    stage::spread::Quantiles,
     time::END,
 };
 
@@ -152,6 +153,38 @@ pub const FAMILIES: &[Family] = &[
         "Highest memory of one instance of a stage's plugin",
         &["pipeline", "stage"],
         |view, to| stages(view, to, |stage| stage.reading.plugin_memory as f64),
+    ),
+    gauge(
+        "tidegate_plugin_memory_limit_bytes",
+        "Memory that an instance of a stage's plugin is allowed; 0 before its first call",
+        &["pipeline", "stage"],
+        |view, to| stages(view, to, |stage| stage.reading.plugin_memory_budget as f64),
+    ),
+    counter(
+        "tidegate_plugin_recycled_total",
+        "Instances of a stage's plugin that made room for a fresh one because their memory had grown",
+        &["pipeline", "stage"],
+        |view, to| stages(view, to, |stage| stage.reading.recycled as f64),
+    ),
+    gauge(
+        "tidegate_plugin_fuel_per_record",
+        "Fuel that a stage's plugin used for a record, by quantile, as a mean over each call; at most an eighth too high",
+        &["pipeline", "stage", "quantile"],
+        |view, to| {
+            for stage in &view.status.stages {
+                let Quantiles { p50, p99, max } = stage.reading.fuel_per_record;
+                for (quantile, fuel) in [("0.5", p50), ("0.99", p99), ("1", max)] {
+                    let labels = vec![view.status.pipeline.clone(), stage.name.clone(), quantile.to_owned()];
+                    to.push((labels, fuel as f64));
+                }
+            }
+        },
+    ),
+    gauge(
+        "tidegate_plugin_fuel_peak_ratio",
+        "The most that a call of a stage's plugin which went well used of its fuel",
+        &["pipeline", "stage"],
+        |view, to| stages(view, to, |stage| stage.reading.fuel_peak as f64 / 1e3),
     ),
     counter(
         "tidegate_plugin_faults_total",

@@ -4,6 +4,7 @@
 //! `purge` changes anything, and it asks.
 
 mod place;
+mod replay;
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -43,6 +44,8 @@ pub(super) enum Verb {
     Stats(Stats),
     /// Print dead letters whole, one JSON object a line.
     Export(Export),
+    /// Try whether dead letters would pass now, through their stage's plugin or another in its place.
+    Replay(replay::Replay),
     /// Give dead letters up, for good.
     Purge(Purge),
 }
@@ -66,6 +69,13 @@ struct Filter {
     pipeline: Option<String>,
     #[command(flatten)]
     at: Where,
+    #[command(flatten)]
+    picks: Picks,
+}
+
+/// Which letters of a pipeline.
+#[derive(Args, Debug)]
+struct Picks {
     /// Those that this source, stage or sink refused.
     #[arg(long, value_name = "NAME")]
     stage: Option<String>,
@@ -168,6 +178,7 @@ impl Verb {
             Self::Show(_) => "dlq show",
             Self::Stats(_) => "dlq stats",
             Self::Export(_) => "dlq export",
+            Self::Replay(_) => "dlq replay",
             Self::Purge(_) => "dlq purge",
         }
     }
@@ -178,12 +189,13 @@ impl Verb {
             Self::Show(verb) => verb.perform(),
             Self::Stats(verb) => verb.perform(),
             Self::Export(verb) => verb.perform(),
+            Self::Replay(verb) => verb.perform(),
             Self::Purge(verb) => verb.perform(),
         }
     }
 }
 
-impl Filter {
+impl Picks {
     fn query(&self) -> Query {
         Query {
             stage: self.stage.clone(),
@@ -193,7 +205,9 @@ impl Filter {
             from: None,
         }
     }
+}
 
+impl Filter {
     /// Shows every letter that fits to `visit` until it wants no more.
     fn each(&self, mut visit: impl FnMut(Listed) -> bool) -> Result<(), Box<Answer>> {
         let place = Place::open(&self.at.state, &self.at.socket)?;
@@ -201,7 +215,7 @@ impl Filter {
             Some(pipeline) => vec![pipeline.clone()],
             None => place.boxes()?.into_iter().map(|letters| letters.pipeline).collect(),
         };
-        let query = self.query();
+        let query = self.picks.query();
         for pipeline in pipelines {
             let listed = |letter| Listed { pipeline: pipeline.clone(), letter };
             if !place.each(&pipeline, &query, &mut |letter| visit(listed(letter)))? {

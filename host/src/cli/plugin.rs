@@ -5,7 +5,9 @@
 mod bench;
 mod call;
 mod inspect;
+mod propose;
 mod records;
+mod verify;
 
 use std::{
     ffi::OsString,
@@ -32,7 +34,9 @@ pub(super) enum Verb {
     Inspect(inspect::Inspect),
     /// Run records through one instance of a plugin.
     Call(call::Call),
-    /// Measure what a record costs in a plugin.
+    /// Try whether a plugin gives the same however its records come, and keeps its vectors.
+    Verify(verify::Verify),
+    /// Measure what a record costs in a plugin, and propose limits.
     Bench(bench::Bench),
 }
 
@@ -43,6 +47,7 @@ impl Verb {
             Self::Build(_) => "plugin build",
             Self::Inspect(_) => "plugin inspect",
             Self::Call(_) => "plugin call",
+            Self::Verify(_) => "plugin verify",
             Self::Bench(_) => "plugin bench",
         }
     }
@@ -53,6 +58,7 @@ impl Verb {
             Self::Build(verb) => verb.perform(),
             Self::Inspect(verb) => verb.perform(),
             Self::Call(verb) => verb.perform(),
+            Self::Verify(verb) => verb.perform(),
             Self::Bench(verb) => verb.perform(),
         }
     }
@@ -134,17 +140,21 @@ pub(super) struct Which {
     /// A component or a wasm32-wasip1 module, or `std/NAME`.
     #[arg(value_name = "PLUGIN")]
     plugin: String,
-    /// What the plugin is configured with, as JSON.
-    #[arg(long, value_name = "JSON", default_value = "{}", value_parser = json)]
+    /// What the plugin is configured with, as JSON, or `@` and the file that holds it.
+    #[arg(long, value_name = "JSON|@FILE", default_value = "{}", value_parser = json)]
     config: Value,
 }
 
-fn json(text: &str) -> Result<Value, serde_json::Error> {
-    serde_json::from_str(text)
+fn json(text: &str) -> Result<Value, String> {
+    let text = match text.strip_prefix('@') {
+        Some(path) => &std::fs::read_to_string(path).map_err(|error| format!("read {path}: {error}"))?,
+        None => text,
+    };
+    serde_json::from_str(text).map_err(|error| error.to_string())
 }
 
 /// Loads the plugin that is called `name`, a path relative to the working folder, or `std/NAME`.
-fn load(name: &str) -> Result<Plugin, Box<Answer>> {
+pub(super) fn load(name: &str) -> Result<Plugin, Box<Answer>> {
     let engine = settings::engine_if_cached(Path::new(&Host::default().plugins.cache))?;
     open::load(Path::new(""), name, &engine).map_err(|wrong| {
         let (code, message, cure) = *wrong;

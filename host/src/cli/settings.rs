@@ -9,7 +9,7 @@ use clap::Args;
 use super::{Answer, Exit, Trouble};
 use crate::{
     config::{self, LoadedHost, codes},
-    plugin::{Cache, Engine},
+    plugin::{Cache, CompileWorker, Engine},
     unit::Size,
 };
 
@@ -83,5 +83,6 @@ pub(super) fn engine_if_cached(folder: &Path) -> Result<Engine, Box<Answer>> {
 }
 
 fn start(cache: Option<Cache>) -> Result<Engine, Box<Answer>> {
-    Engine::new(cache).map_err(|error| Box::new(Answer::failed(Exit::Environment, Trouble::of(format!("{error:#}")))))
+    let engine = Engine::with_worker(cache, CompileWorker::of_this_program());
+    engine.map_err(|error| Box::new(Answer::failed(Exit::Environment, Trouble::of(format!("{error:#}")))))
 }

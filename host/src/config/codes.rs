@@ -122,6 +122,8 @@ pub const STATE_DAMAGED: &str = "TG423";
 pub const IMPORT_UNFIT: &str = "TG424";
 /// Nobody has said that it is wanted.
 pub const NOT_SURE: &str = "TG425";
+/// The process that compiles plugins fails.
+pub const NO_COMPILER: &str = "TG430";
 /// A plugin committed a fault.
 pub const PLUGIN_FAULT: &str = "TG501";
 /// A plugin refused a record.

@@ -3,7 +3,14 @@
 //! Owns the order of the checks: plugins are loaded and asked before the graph is, and nothing is opened before the
 //! whole of it has been found good (invariant 7). It must not know how a file is written or how a plugin is run.
 
-use std::{collections::BTreeMap, path::Path, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    num::NonZero,
+    panic::resume_unwind,
+    path::Path,
+    sync::{Arc, Mutex, PoisonError},
+    thread::available_parallelism,
+};
 
 use anyhow::Context as _;
 
@@ -63,21 +70,23 @@ impl Maker for Configured {
 pub fn open(loaded: &Loaded, engine: &Engine, state: Option<&Path>) -> Result<Prepared, Vec<Diagnostic>> {
     let mut faults = Vec::new();
     let (mut facts, mut plugins) = (BTreeMap::new(), BTreeMap::new());
+    let known = load_all(loaded, engine);
     for (name, stage) in loaded.pipeline.stages.iter() {
         let Some(written) = stage.plugin() else { continue };
-        match load(&loaded.folder, &written.value, engine) {
-            Ok(plugin) => {
-                facts.insert(name.value.clone(), facts_of(&plugin));
-                plugins.insert(name.value.clone(), plugin);
+        match known.get(written.value.as_str()) {
+            Some(Ok(plugin)) => {
+                facts.insert(name.value.clone(), facts_of(plugin));
+                plugins.insert(name.value.clone(), plugin.clone());
             }
-            Err(wrong) => {
-                let (code, message, cure) = *wrong;
-                let fault = Diagnostic::error(code, &loaded.text, message).at(written.span.clone());
+            Some(Err(wrong)) => {
+                let (code, message, cure) = wrong.as_ref();
+                let fault = Diagnostic::error(code, &loaded.text, message.clone()).at(written.span.clone());
                 faults.push(match cure {
-                    Some(cure) => fault.cure(cure),
+                    Some(cure) => fault.cure(cure.clone()),
                     None => fault,
                 });
             }
+            None => {}
         }
     }
     let graph = match graph::check(loaded, &facts, state) {
@@ -108,6 +117,21 @@ pub fn open(loaded: &Loaded, engine: &Engine, state: Option<&Path>) -> Result<Pr
 
 /// Why a plugin cannot be used: the code, the message, and the cure where there is one.
 pub type Wrong = Box<(&'static str, String, Option<String>)>;
+
+/// Every plugin of a file, each loaded once, as many at a time as there are processors.
+fn load_all<'l>(loaded: &'l Loaded, engine: &Engine) -> BTreeMap<&'l str, Result<Plugin, Wrong>> {
+    let written: BTreeSet<&str> =
+        loaded.pipeline.stages.iter().filter_map(|(_, stage)| Some(stage.plugin()?.value.as_str())).collect();
+    let threads = available_parallelism().map_or(1, NonZero::get).min(written.len());
+    let next = Mutex::new(written.into_iter());
+    let take = || next.lock().unwrap_or_else(PoisonError::into_inner).next();
+    let work = || std::iter::from_fn(take).map(|name| (name, load(&loaded.folder, name, engine))).collect::<Vec<_>>();
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
+        let done = threads.into_iter().map(|thread| thread.join().unwrap_or_else(|panic| resume_unwind(panic)));
+        done.flatten().collect()
+    })
+}
 
 /// Loads the plugin that is `written` in a file: `std/NAME`, or a path relative to `folder`.
 ///
@@ -152,6 +176,16 @@ fn told(written: &str, error: &LoadError) -> (&'static str, String, Option<Strin
             (codes::IMPORT_DENIED, Some("plugins have no files, network or environment; remove what asks for them"))
         }
         LoadError::Compile(_) => (codes::NOT_WASM, None),
+        LoadError::Limits(_) => (
+            codes::PLUGIN_TOO_LARGE,
+            Some(
+                "build it with optimisation for size (`opt-level = \"s\"`) and without what it does not use, or divide it",
+            ),
+        ),
+        LoadError::Worker(_) => (
+            codes::NO_COMPILER,
+            Some("see whether `/proc` is there, whether the program may be executed, and whether there is memory left"),
+        ),
         LoadError::Describe(_) => (codes::BAD_DESCRIPTION, None),
     };
     (code, format!("`{written}` cannot be used: {error}"), cure.map(str::to_owned))
@@ -189,6 +223,14 @@ fn configured(stage: &Stage, plugin: &Plugin) -> Result<Configured, String> {
         Ok(_) => Ok(maker),
         Err(fault) => Err(fault.message),
     }
+}
+
+/// What makes instances of `plugin` as `stage` configures and limits them, whichever plugin the stage itself has.
+///
+/// # Errors
+/// Why the plugin does not take the stage's configuration.
+pub fn maker(stage: &Stage, plugin: &Plugin) -> Result<Arc<dyn Maker>, String> {
+    Ok(Arc::new(configured(stage, plugin)?))
 }
 
 fn refused(loaded: &Loaded, stage: &Stage, message: String) -> Diagnostic {

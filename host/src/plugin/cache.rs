@@ -1,8 +1,7 @@
 //! Compiled code on disk, so that a second start compiles nothing.
 //!
-//! Owns the folder, its key and the one unsafe call of the host: wasmtime runs whatever a compiled artifact says. It must
-//! not know plugins. Invariant: nothing is run that was not sealed with the key of a folder which only we can write; an
-//! entry that does not bear the seal is compiled anew.
+//! Owns the folder and its key. It must not know plugins. Invariant: nothing is given out that was not sealed with the key
+//! of a folder which only we can write; an entry that does not bear the seal is compiled anew.
 
 use std::fs::File;
 use std::io::{ErrorKind, Read, Write};
@@ -19,7 +18,7 @@ use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags};
 use sha2::Sha256;
 use wasmtime::component::Component;
 
-use super::engine::plain;
+use super::{artifact::Artifact, engine::plain};
 
 const KEY_FILE: &str = "key";
 const KEY_BYTES: usize = 32;
@@ -71,7 +70,7 @@ impl Cache {
                 return None;
             }
         };
-        match unsealed(engine, &kept) {
+        match kept.component(engine) {
             Ok(component) => Some(component),
             Err(error) => {
                 tracing::warn!(cache = %self.inner.path.display(), entry = name, error = format!("{error:#}"),
@@ -90,7 +89,7 @@ impl Cache {
         }
     }
 
-    fn read(&self, name: &str) -> anyhow::Result<Option<Sealed>> {
+    fn read(&self, name: &str) -> anyhow::Result<Option<Artifact>> {
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let file = match rustix::fs::openat(&self.inner.folder, name, flags, Mode::empty()) {
             Ok(file) => file,
@@ -104,7 +103,7 @@ impl Cache {
             .verify_slice(seal)
             .ok()
             .context("its seal is not ours: it was damaged or tampered with")?;
-        Ok(Some(Sealed { bytes }))
+        Ok(Some(Artifact::of_ours(bytes, SEAL_BYTES)))
     }
 
     fn write(&self, name: &str, code: &[u8]) -> anyhow::Result<()> {
@@ -133,20 +132,6 @@ impl Cache {
         seal.update(code);
         Ok(seal)
     }
-}
-
-/// Bytes of an entry, whose seal was found to be ours.
-struct Sealed {
-    bytes: Vec<u8>,
-}
-
-#[expect(unsafe_code, reason = "the artifact bears the seal of a key that only we can read: we have compiled it")]
-fn unsealed(engine: &wasmtime::Engine, kept: &Sealed) -> anyhow::Result<Component> {
-    let code = kept.bytes.get(SEAL_BYTES..).unwrap_or_default();
-    // SAFETY: `deserialize` must be given what `Component::serialize` has returned. `Cache::read` has checked the HMAC
-    // of these very bytes in memory; its key lies in a folder that only we can write, in a file that only we can read.
-    // Artifacts of another version or other settings of wasmtime are refused by `deserialize` itself.
-    unsafe { Component::deserialize(engine, code) }.map_err(plain)
 }
 
 fn key(folder: &OwnedFd) -> anyhow::Result<zeroize::Zeroizing<[u8; KEY_BYTES]>> {

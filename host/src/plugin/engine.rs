@@ -10,8 +10,8 @@ use anyhow::Context;
 use wasmtime::component::Linker;
 use wasmtime::{Config, OptLevel, WasmBacktraceDetails, WasmFeatures};
 
-use super::Cache;
 use super::guest::Guest;
+use super::{Cache, CompileWorker};
 
 /// What of WebAssembly exists here: what a stock toolchain emits, with SIMD. All else is off, be it known to wasmtime
 /// or not, for its features are where a run time's security advisories come from.
@@ -49,17 +49,27 @@ struct Inner {
     wasm: wasmtime::Engine,
     linker: Linker<Guest>,
     cache: Option<Cache>,
+    worker: Option<CompileWorker>,
     metering: Metering,
     settings: u64,
 }
 
 impl Engine {
-    /// An engine that keeps compiled code in `cache`, or compiles anew each time.
+    /// An engine that keeps compiled code in `cache`, or compiles anew each time. It compiles in this process, where
+    /// nothing but its size bounds what a hostile module costs.
     ///
     /// # Errors
     /// When this machine cannot run compiled WebAssembly.
     pub fn new(cache: Option<Cache>) -> anyhow::Result<Self> {
-        Self::with(Metering::Fuel, cache)
+        Self::with(Metering::Fuel, cache, None)
+    }
+
+    /// The same, which has what is not in the cache compiled by a `worker`.
+    ///
+    /// # Errors
+    /// As [`Engine::new`].
+    pub fn with_worker(cache: Option<Cache>, worker: CompileWorker) -> anyhow::Result<Self> {
+        Self::with(Metering::Fuel, cache, Some(worker))
     }
 
     /// An engine that counts no fuel, so that nothing ends a plugin's endless loop: to measure what counting costs.
@@ -67,17 +77,18 @@ impl Engine {
     /// # Errors
     /// As [`Engine::new`].
     pub fn unmetered(cache: Option<Cache>) -> anyhow::Result<Self> {
-        Self::with(Metering::None, cache)
+        Self::with(Metering::None, cache, None)
     }
 
-    fn with(metering: Metering, cache: Option<Cache>) -> anyhow::Result<Self> {
+    fn with(metering: Metering, cache: Option<Cache>, worker: Option<CompileWorker>) -> anyhow::Result<Self> {
         let wasm = wasmtime::Engine::new(&settings(metering)).map_err(plain).context("start the wasm engine")?;
         let mut linker = Linker::new(&wasm);
         super::wasi::link(&mut linker).map_err(plain).context("link WASI")?;
         super::host::link(&mut linker).map_err(plain).context("link the host's functions")?;
         let mut hasher = DefaultHasher::new();
         wasm.precompile_compatibility_hash().hash(&mut hasher);
-        Ok(Self { inner: Arc::new(Inner { wasm, linker, cache, metering, settings: hasher.finish() }) })
+        let settings = hasher.finish();
+        Ok(Self { inner: Arc::new(Inner { wasm, linker, cache, worker, metering, settings }) })
     }
 
     pub(super) fn wasm(&self) -> &wasmtime::Engine {
@@ -90,6 +101,10 @@ impl Engine {
 
     pub(super) fn cache(&self) -> Option<&Cache> {
         self.inner.cache.as_ref()
+    }
+
+    pub(super) fn worker(&self) -> Option<&CompileWorker> {
+        self.inner.worker.as_ref()
     }
 
     /// Whether fuel is counted.

@@ -95,6 +95,7 @@ impl WasmInstance {
         let nanos = u64::try_from(started.elapsed().as_nanos()).unwrap_or(u64::MAX);
         self.usage.nanos = self.usage.nanos.saturating_add(nanos);
         self.usage.memory = self.store.data().memory.held();
+        self.usage.memory_budget = self.limits.memory;
         match answer.and_then(|(answer,)| check(answer).map_err(Failure::Returned)) {
             Ok(checked) => {
                 self.store.data_mut().settle();

@@ -1,23 +1,19 @@
 //! From the bytes of a plugin to something that instances are made of.
 //!
-//! Owns the order of the checks. It must not know pipelines or calls. Invariant: nothing is compiled before it has been
-//! checked, and no code of a plugin runs before its contract has been.
+//! Owns where compiled code comes from, and the order of the checks after it. It must not know pipelines or calls.
+//! Invariant: no code of a plugin runs before its contract has been checked.
 
 use std::fmt::Write;
 use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
-use wasi_preview1_component_adapter_provider::{
-    WASI_SNAPSHOT_PREVIEW1_ADAPTER_NAME, WASI_SNAPSHOT_PREVIEW1_REACTOR_ADAPTER,
-};
 use wasmtime::component::{Component, InstancePre};
-use wit_component::ComponentEncoder;
 
 use super::bind::Exports;
+use super::compile::compile;
 use super::contract;
 use super::fresh::Fresh;
 use super::guest::Guest;
-use super::inspect::{inspect, outside};
 use super::instance::WasmInstance;
 use super::symbols::Symbols;
 use super::{Described, Engine, Fault, Kind, Limits};
@@ -26,7 +22,7 @@ use super::{Described, Engine, Fault, Kind, Limits};
 const CHECKS: u32 = 1;
 
 /// Why bytes cannot be a plugin.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, serde::Serialize, serde::Deserialize)]
 pub enum LoadError {
     /// Neither a valid component nor a valid core module.
     #[error("it is not valid WebAssembly: {0}")]
@@ -53,6 +49,12 @@ pub enum LoadError {
     /// Valid, but no component can be made of it, or no code.
     #[error("it cannot be compiled: {0}")]
     Compile(String),
+    /// The process that compiled it was ended by a limit.
+    #[error("compiling it is more than the host allows: {0}")]
+    Limits(String),
+    /// The process that was to compile it failed for a reason of its own.
+    #[error("nobody could compile it: {0}")]
+    Worker(String),
     /// `describe` failed, or did not answer as the contract says.
     #[error("it does not describe itself: {0}")]
     Describe(String),
@@ -83,7 +85,8 @@ impl Plugin {
     /// Why it cannot be a plugin.
     pub fn load(engine: &Engine, bytes: &[u8]) -> Result<Self, LoadError> {
         let digest = hexadecimal(&Sha256::digest(bytes));
-        let Compiled { component, kind, imports } = compiled(engine, bytes, &digest)?;
+        let component = component(engine, bytes, &digest)?;
+        let (imports, kind) = outside(engine, &component)?;
         let symbols = Arc::new(Symbols::of(bytes.to_vec()));
         let pre = engine
             .linker()
@@ -133,57 +136,34 @@ impl Plugin {
     }
 }
 
-struct Compiled {
-    component: Component,
-    kind: Kind,
-    imports: Vec<String>,
-}
-
-fn compiled(engine: &Engine, bytes: &[u8], digest: &str) -> Result<Compiled, LoadError> {
+/// The component that is made of `bytes`: out of the cache, by a process of its own, or in this one.
+fn component(engine: &Engine, bytes: &[u8], digest: &str) -> Result<Component, LoadError> {
     let entry = format!("{digest}-{CHECKS}-{:016x}", engine.settings());
+    // What is kept was checked before it was compiled.
     if let Some(component) = engine.cache().and_then(|cache| cache.get(engine.wasm(), &entry)) {
-        // It was checked before it was compiled; the names are read again only to be shown.
-        let component_type = component.component_type();
-        let imports: Vec<String> = component_type.imports(engine.wasm()).map(|(name, _)| name.to_owned()).collect();
-        let exports: Vec<String> = component_type.exports(engine.wasm()).map(|(name, _)| name.to_owned()).collect();
-        let kind = contract::kind(&imports, &exports)?;
-        return Ok(Compiled { component, kind, imports });
+        return Ok(component);
     }
-    let seen = inspect(bytes)?;
-    let encoded = if seen.is_core { Some(component_of(bytes, &seen.imports)?) } else { None };
-    let seen = match &encoded {
-        Some(encoded) => outside(encoded)?,
-        None => seen,
+    let component = match engine.worker() {
+        None => compile(engine.wasm(), bytes)?,
+        Some(worker) => {
+            let artifact = worker.compile(bytes)?;
+            let component = artifact.component(engine.wasm());
+            component.map_err(|error| LoadError::Worker(format!("use what the compile worker made: {error:#}")))?
+        }
     };
-    let kind = contract::kind(&seen.imports, &seen.exports)?;
-    let component = Component::new(engine.wasm(), encoded.as_deref().unwrap_or(bytes))
-        .map_err(|error| LoadError::Compile(format!("{error:#}")))?;
     if let Some(cache) = engine.cache() {
         cache.put(&entry, &component);
     }
-    Ok(Compiled { component, kind, imports: seen.imports })
+    Ok(component)
 }
 
-/// Makes a component of a core module, whose WASI 0.1 is adapted to the component model's.
-fn component_of(module: &[u8], imports: &[String]) -> Result<Vec<u8>, LoadError> {
-    let mut refused: Vec<String> = imports.iter().filter(|name| !contract::is_granted_to_core(name)).cloned().collect();
-    refused.sort_unstable();
-    refused.dedup();
-    if !refused.is_empty() {
-        return Err(LoadError::Imports(refused));
-    }
-    encoded(module)
-}
-
-/// The component that is made of a core module: the same each time.
-pub(super) fn encoded(module: &[u8]) -> Result<Vec<u8>, LoadError> {
-    ComponentEncoder::default()
-        .module(module)
-        .and_then(|encoder| {
-            encoder.adapter(WASI_SNAPSHOT_PREVIEW1_ADAPTER_NAME, WASI_SNAPSHOT_PREVIEW1_REACTOR_ADAPTER)
-        })
-        .and_then(|mut encoder| encoder.encode())
-        .map_err(|error| LoadError::Compile(format!("no component can be made of it: {error:#}")))
+/// Names of the interfaces that a component imports, and the kind that its exports make it.
+fn outside(engine: &Engine, component: &Component) -> Result<(Vec<String>, Kind), LoadError> {
+    let component = component.component_type();
+    let imports: Vec<String> = component.imports(engine.wasm()).map(|(name, _)| name.to_owned()).collect();
+    let exports: Vec<String> = component.exports(engine.wasm()).map(|(name, _)| name.to_owned()).collect();
+    let kind = contract::kind(&imports, &exports)?;
+    Ok((imports, kind))
 }
 
 fn described(

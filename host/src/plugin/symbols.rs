@@ -12,7 +12,7 @@ use addr2line::gimli::{Dwarf, EndianSlice, LittleEndian};
 use wasmparser::{Parser, Payload};
 use wasmtime::FrameInfo;
 
-use super::load;
+use super::compile;
 
 /// Most addresses whose lines are kept: many times the places where a plugin can panic, and little memory.
 const KEPT: usize = 4096;
@@ -60,7 +60,7 @@ impl Symbols {
         let mut found: HashMap<usize, Arc<[String]>> =
             frames.iter().filter_map(|frame| Some((frame.module_offset()?, [name(frame)].into()))).collect();
         // Addresses are those of what was compiled.
-        let encoded = if Parser::is_core_wasm(&self.bytes) { load::encoded(&self.bytes).ok() } else { None };
+        let encoded = if Parser::is_core_wasm(&self.bytes) { compile::encoded(&self.bytes).ok() } else { None };
         for module in modules(encoded.as_deref().unwrap_or(&self.bytes)) {
             let section = |id: addr2line::gimli::SectionId| {
                 let data = module.sections.iter().find(|(name, _)| *name == id.name());

@@ -78,10 +78,11 @@ fn values(items: &[&str]) -> Batch {
 
 #[test]
 fn every_guest_has_a_test() {
-    let tests = ["calls", "limits", "load", "wasi", "../../pipeline/tests/guests"].map(|name| {
-        std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("src/plugin/tests/{name}.rs")))
-            .unwrap()
-    });
+    let tests =
+        ["calls", "limits", "load", "wasi", "../../pipeline/tests/guests", "../../stage/verify/tests"].map(|name| {
+            std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("src/plugin/tests/{name}.rs")))
+                .unwrap()
+        });
     for entry in std::fs::read_dir(guests()).unwrap() {
         let path = entry.unwrap().path();
         let name = path.file_stem().unwrap().to_str().unwrap().to_owned();

@@ -5,11 +5,13 @@
 
 mod assign;
 mod ending;
+mod putback;
 
 use std::collections::BTreeMap;
 
 use assign::{Assigned, Touch};
 pub use ending::{Full, INCOMPLETE, RefusedGroups};
+pub use putback::Putback;
 
 use super::{
     assemble::assemble,

@@ -22,6 +22,10 @@ use crate::{
 /// How often a worker says in the log that it refuses records for faults: each of them has its reason beside it.
 const SAID: Duration = Duration::from_secs(1);
 
+/// Share of its memory, in quarters, at which an instance makes room for a fresh one: a plugin's memory never shrinks, and
+/// one that leaks would fault at the limit, in the middle of a batch.
+const HIGH_WATER: u64 = 3;
+
 /// One worker's live plugin.
 pub struct Live {
     spec: Arc<Spec>,
@@ -33,6 +37,10 @@ pub struct Live {
     gone: (Usage, Effects),
     /// What this one had cost when that was last taken.
     taken: Usage,
+    /// What this one had cost when its last call ended.
+    called: Usage,
+    /// Memory that this one held after its first call; none before.
+    first: Option<u64>,
     said: Option<Instant>,
     unsaid: u64,
 }
@@ -62,8 +70,8 @@ impl Live {
     /// When it cannot be made.
     pub fn new(spec: Arc<Spec>) -> Result<Self, Box<Fault>> {
         let instance = Some(spec.maker.make(&spec.interrupt)?);
-        let (gone, taken, portion) = Default::default();
-        Ok(Self { spec, instance, is_fresh: true, portion, gone, taken, said: None, unsaid: 0 })
+        let (gone, taken, called, portion) = Default::default();
+        Ok(Self { spec, instance, is_fresh: true, portion, gone, taken, called, first: None, said: None, unsaid: 0 })
     }
 
     /// A search through `len` rows.
@@ -106,6 +114,8 @@ impl Live {
                     return came.map(|_| None);
                 }
                 self.spec.meter.fault(fault.kind);
+            } else {
+                self.note_call(rows.len());
             }
             match (search.isolation.step(ended), &came) {
                 (Verdict::Again, _) => continue,
@@ -134,8 +144,23 @@ impl Live {
     fn discard(&mut self) {
         self.settle_accounts();
         self.is_fresh = true;
+        (self.called, self.first) = (Usage::default(), None);
         if !bug::is_seeded("instance-reused-after-a-fault") {
             (self.instance, self.taken) = (None, Usage::default());
+        }
+    }
+
+    /// Notes what a call of so many rows has cost that went well.
+    fn note_call(&mut self, rows: usize) {
+        let Some(instance) = &self.instance else { return };
+        let (used, before) = (instance.usage(), self.called);
+        let (fuel, budget) = (used.fuel - before.fuel, used.fuel_budget - before.fuel_budget);
+        self.spec.meter.call(rows, fuel, budget);
+        let first = *self.first.get_or_insert(used.memory);
+        self.called = used;
+        if is_full(first, &used) {
+            self.spec.meter.recycled();
+            self.discard();
         }
     }
 
@@ -147,6 +172,7 @@ impl Live {
         usage.fuel_budget += used.fuel_budget - before.fuel_budget;
         usage.nanos += used.nanos - before.nanos;
         usage.memory = usage.memory.max(used.memory);
+        usage.memory_budget = used.memory_budget;
         all.logs.extend(effects.logs);
         all.counts.extend(effects.counts);
         self.taken = used;
@@ -177,6 +203,27 @@ impl Live {
     }
 }
 
+/// Whether an instance that held `first` after its first call is to be replaced. One that holds as much from the start would
+/// be followed by one that does too.
+fn is_full(first: u64, used: &Usage) -> bool {
+    used.memory > first && used.memory >= used.memory_budget / 4 * HIGH_WATER
+}
+
 fn ended(fault: &Fault) -> Ended {
     Ended::Faulted { named: fault.at.map(|at| at as usize), is_time: fault.kind == FaultKind::Deadline }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_instance_is_replaced_at_three_quarters_of_its_memory_unless_it_began_there() {
+        let used = |memory| Usage { memory, memory_budget: 100, ..Usage::default() };
+        for (first, memory, expected) in
+            [(10, 10, false), (10, 74, false), (10, 75, true), (10, 100, true), (80, 80, false), (80, 81, true)]
+        {
+            assert_eq!(is_full(first, &used(memory)), expected, "{first}, {memory}");
+        }
+    }
 }

@@ -13,7 +13,10 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::tally::Tally;
+use super::{
+    spread::{Quantiles, Spread},
+    tally::Tally,
+};
 use crate::{
     plugin::{FaultKind, Usage},
     time::BEGIN,
@@ -34,6 +37,10 @@ pub struct Meter {
     fuel_budget: AtomicU64,
     plugin_nanos: AtomicU64,
     plugin_memory: AtomicU64,
+    plugin_memory_budget: AtomicU64,
+    recycled: AtomicU64,
+    fuel_per_record: Spread,
+    fuel_peak: AtomicU64,
     blocked_nanos: AtomicU64,
     groups: AtomicU64,
     watermark: AtomicI64,
@@ -58,6 +65,10 @@ impl Default for Meter {
             fuel_budget: zero(),
             plugin_nanos: zero(),
             plugin_memory: zero(),
+            plugin_memory_budget: zero(),
+            recycled: zero(),
+            fuel_per_record: Spread::default(),
+            fuel_peak: zero(),
             blocked_nanos: zero(),
             groups: zero(),
             watermark: AtomicI64::new(BEGIN),
@@ -81,6 +92,18 @@ pub struct Reading {
     pub plugin_nanos: u64,
     /// Highest memory of one instance, in bytes.
     pub plugin_memory: u64,
+    /// Memory that an instance is allowed, in bytes.
+    #[serde(default)]
+    pub plugin_memory_budget: u64,
+    /// Instances that made room for a fresh one because they had grown.
+    #[serde(default)]
+    pub recycled: u64,
+    /// Fuel for each record (or group) of the calls that went well, as a mean over its call.
+    #[serde(default)]
+    pub fuel_per_record: Quantiles,
+    /// The most that a call which went well used of its fuel, in thousandths.
+    #[serde(default)]
+    pub fuel_peak: u64,
     /// Time spent waiting for room downstream, in nanoseconds.
     pub blocked_nanos: u64,
     /// Groups in memory.
@@ -126,6 +149,19 @@ impl Meter {
         self.fuel_budget.fetch_add(since.fuel_budget, Relaxed);
         self.plugin_nanos.fetch_add(since.nanos, Relaxed);
         self.plugin_memory.fetch_max(since.memory, Relaxed);
+        self.plugin_memory_budget.fetch_max(since.memory_budget, Relaxed);
+    }
+
+    /// Notes a call that went well, with so many records or groups, and the fuel that it used and was allowed.
+    pub fn call(&self, records: usize, fuel: u64, budget: u64) {
+        let records = records.max(1) as u64;
+        self.fuel_per_record.count(fuel / records, records);
+        self.fuel_peak.fetch_max(fuel.saturating_mul(1000).checked_div(budget).unwrap_or_default(), Relaxed);
+    }
+
+    /// Notes that an instance made room for a fresh one.
+    pub fn recycled(&self) {
+        self.recycled.fetch_add(1, Relaxed);
     }
 
     /// Notes time spent waiting for room downstream.
@@ -187,9 +223,28 @@ impl Meter {
             fuel_budget: self.fuel_budget.load(Relaxed),
             plugin_nanos: self.plugin_nanos.load(Relaxed),
             plugin_memory: self.plugin_memory.load(Relaxed),
+            plugin_memory_budget: self.plugin_memory_budget.load(Relaxed),
+            recycled: self.recycled.load(Relaxed),
+            fuel_per_record: self.fuel_per_record.read(),
+            fuel_peak: self.fuel_peak.load(Relaxed),
             blocked_nanos: self.blocked_nanos.load(Relaxed),
             groups: self.groups.load(Relaxed),
             watermark: (watermark != BEGIN).then_some(watermark),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fuel_is_told_for_each_record_and_for_the_fullest_call() {
+        let meter = Meter::default();
+        for (records, fuel, budget) in [(100, 700, 1000), (1, 20, 1000), (0, 0, 0)] {
+            meter.call(records, fuel, budget);
+        }
+        let Reading { fuel_per_record, fuel_peak, .. } = meter.read();
+        assert_eq!((fuel_per_record, fuel_peak), (Quantiles { p50: 7, p99: 7, max: 20 }, 700));
     }
 }

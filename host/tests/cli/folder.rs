@@ -218,6 +218,11 @@ impl Started {
 
 /// A guest of `tests/guests` as a plugin of `kind`: a core module of that world.
 pub(crate) fn guest(kind: &str, name: &str) -> Vec<u8> {
+    guest_with(kind, name, "")
+}
+
+/// The same with `more` text in its module.
+pub(crate) fn guest_with(kind: &str, name: &str, more: &str) -> Vec<u8> {
     let manifest = Path::new(env!("CARGO_MANIFEST_DIR"));
     let described =
         serde_json::json!({ "contract": "0.1.0", "kind": kind, "name": name, "version": "1.2.3" }).to_string();
@@ -225,7 +230,7 @@ pub(crate) fn guest(kind: &str, name: &str) -> Vec<u8> {
     let common = read("common")
         .replace("LENGTH", &described.len().to_string())
         .replace("\"DESCRIBED\"", &format!("{described:?}"));
-    let mut module = wat::parse_str(format!("(module {common}\n{})", read(name))).unwrap();
+    let mut module = wat::parse_str(format!("(module {common}\n{}\n{more})", read(name))).unwrap();
     let mut resolve = wit_parser::Resolve::default();
     let contract = include_str!("../../../plugin-sdk/wit/plugin.wit");
     let package = resolve.push_str("plugin.wit", contract).unwrap();

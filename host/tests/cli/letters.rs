@@ -8,7 +8,7 @@ use std::{
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::folder::{Folder, through};
+use crate::folder::{Folder, guest, through};
 
 /// A pipeline whose source, stage and sink refuse records.
 const PIPELINE: &str = "version: 1
@@ -166,4 +166,26 @@ fn without_state_a_refused_record_stops_and_letters_cannot_be_asked_for() {
     folder.write("p.yaml", pipeline);
     folder.run(&["check", "p.yaml", "--state", "none"]).exits(2).complains("TG212").complains("`work`");
     folder.run(&["check", "p.yaml"]).exits(0);
+}
+
+#[test]
+fn a_dry_replay_says_how_many_letters_pass_through_the_stage_or_a_candidate_and_changes_nothing() {
+    let folder = five_letters();
+    folder.write("keep.wasm", guest("filter", "keep")).write("poison.wasm", guest("filter", "poison"));
+    let stage = letters(&folder, &[])[0]["name"].as_str().unwrap().to_owned();
+    let replay = |more: &[&str]| folder.run(&[&["dlq", "replay", "p.yaml", "--dry-run"], more].concat());
+
+    let said = replay(&[]).exits(1);
+    assert!(said.out.starts_with("0 of 5 now pass\n") && said.out.contains("refused, as letter 0: "), "{}", said.out);
+    let said = replay(&["--stage", &stage, "--plugin", "keep.wasm"]).exits(0);
+    assert_eq!(said.out, "5 of 5 now pass\n");
+    let found = replay(&["--stage", &stage, "--plugin", "poison.wasm", "--json"]).exits(1).json()["result"].clone();
+    assert!(found["passed"].as_u64() < Some(5) && found["failed"][0]["letters"].as_u64() > Some(0), "{found}");
+    // Only those that are picked.
+    assert_eq!(replay(&["--text", "no such text", "--stage", &stage]).exits(0).out, "0 of 0 now pass\n");
+
+    assert_eq!(letters(&folder, &[]).len(), 5, "nothing has been given up");
+    replay(&["--plugin", "keep.wasm"]).exits(2).complains("--stage");
+    replay(&["--stage", &stage, "--plugin", "std/route"]).exits(2).complains("it is a map, and the stage is a filter");
+    folder.run(&["dlq", "replay", "p.yaml"]).exits(2).complains("--dry-run");
 }

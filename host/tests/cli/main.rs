@@ -3,6 +3,7 @@
 mod answers;
 mod author;
 mod clients;
+mod compile;
 mod crashes;
 mod folder;
 mod interface;

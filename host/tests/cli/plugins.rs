@@ -75,7 +75,7 @@ fn bench_shows_time_and_fuel_for_each_size() {
     let folder = Folder::new();
     let base = ["plugin", "bench", "std/where", "--config", "{\"where\":\"status >= 500\"}", "--for", "1ms"];
     let said = folder.run(&[&base[..], &["--batch", "1,8", "--json"]].concat()).exits(0);
-    let rows = said.json()["result"].clone();
+    let rows = said.json()["result"]["sizes"].clone();
     assert_eq!((&rows[0]["batch"], &rows[1]["batch"]), (&1.into(), &8.into()));
     assert!(
         rows.as_array()
@@ -87,4 +87,68 @@ fn bench_shows_time_and_fuel_for_each_size() {
     let args =
         ["plugin", "bench", "std/summary", "--config", "{\"field\":\"/ms\"}", "--input", "records", "--for", "1ms"];
     assert!(folder.run(&args).exits(0).out.contains("fuel/record"));
+}
+
+#[test]
+fn the_limits_that_bench_proposes_can_be_written_down_and_are_enough() {
+    let folder = Folder::new();
+    let config = "{\"field\":\"/ms\"}";
+    let said = folder.run(&["plugin", "bench", "std/summary", "--config", config, "--for", "1ms"]).exits(0);
+    let (_, limits) = said.out.split_once("limits:\n").unwrap();
+    let limits: Vec<&str> = limits.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    let pipeline = format!(
+        "version: 1\nname: limited\nsources:\n  in: {{ file: {{ path: records }}, decode: json }}\nstages:\n  s:\n    from: in\n    \
+         aggregate: std/summary\n    key: /c\n    config: {config}\n    limits: {{ {} }}\nsinks:\n  out: {{ from: s, discard: {{}} }}\n",
+        limits.join(", ")
+    );
+    folder.write("p.yaml", pipeline).write("records", RECORDS.repeat(1000));
+    let said = folder.run(&["run", "p.yaml"]).exits(0).complains("ledger balanced");
+    assert!(
+        !said.err.contains("fault") && said.err.contains("fuel p50 ") && said.err.contains(" memory"),
+        "{}",
+        said.err
+    );
+}
+
+#[test]
+fn verify_says_of_a_good_plugin_that_it_gives_the_same_in_all_arrangements() {
+    let folder = Folder::new();
+    folder.write("config.json", r#"{"where":"status >= 500"}"#);
+    let said = folder.run(&["plugin", "verify", "std/where", "--config", "@config.json"]).exits(0);
+    assert!(said.out.contains("gives the same in all: 142 records, 11 arrangements"), "{}", said.out);
+    let summary =
+        ["plugin", "verify", "std/summary", "--config", r#"{"field":"/ms"}"#, "--key", "/c", "--input", "records"];
+    folder.write("records", RECORDS);
+    let found = folder.run(&[&summary[..], &["--json"]].concat()).exits(0).json()["result"].clone();
+    assert_eq!((found["records"].as_u64(), found["differences"].as_array().map(Vec::len)), (Some(3), Some(0)));
+}
+
+#[test]
+fn verify_names_what_a_plugin_that_counts_its_calls_does_not_repeat() {
+    let folder = Folder::new();
+    folder.write("hashed.wasm", guest("filter", "hashed"));
+    let said = folder.run(&["plugin", "verify", "hashed.wasm"]).exits(1);
+    for part in ["differences", "not the same on an instance that has been called before", "it is kept", "HashMap"] {
+        assert!(said.out.contains(part), "{part} in {}", said.out);
+    }
+    // Whoever faults is told with the record.
+    folder.write("poison.wasm", guest("filter", "poison")).write("records", "ok\npanic\nok\n");
+    let said = folder.run(&["plugin", "verify", "poison.wasm", "--decode", "lines", "--input", "records"]).exits(4);
+    assert!(said.out.contains("record 1: a fault, trap: "), "{}", said.out);
+}
+
+#[test]
+fn verify_tries_the_vectors_of_a_file() {
+    let folder = Folder::new();
+    let vector = |keeps: &str| {
+        format!(
+            r#"[{{"config":{{"where":"a > 1"}},"records":[{{"value":{{"a":1}}}},{{"value":{{"a":2}}}}],"out":[{keeps}]}}]"#
+        )
+    };
+    folder.write("good.json", vector(r#"{"of":1}"#)).write("bad.json", vector(r#"{"of":0}"#)).write("odd.json", "[{}]");
+    let args = |file| ["plugin", "verify", "std/where", "--config", r#"{"where":"a > 1"}"#, "--vectors", file];
+    folder.run(&args("good.json")).exits(0);
+    let said = folder.run(&args("bad.json")).exits(1);
+    assert!(said.out.contains("vector 0: record 1: it is kept"), "{}", said.out);
+    folder.run(&args("odd.json")).exits(2).complains("missing field `records`");
 }

@@ -1,4 +1,4 @@
-//! `plugin bench`: what a record costs in a plugin, for batches of several sizes.
+//! `plugin bench`: what a record costs in a plugin, for batches of several sizes, and the limits that it calls for.
 //!
 //! Owns the measuring: calls into one instance, with the limits that a pipeline has by default. What a host does around
 //! a call is not in it.
@@ -7,11 +7,14 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::Args;
 use serde::Serialize;
+use serde_json::json;
 
 use super::{
     Answer, Exit, Outcome, Trouble, Which,
     call::{faulted, refused_config},
-    figure, load, records,
+    figure, load,
+    propose::Sample,
+    records,
 };
 use crate::{
     batch::{Batch, Column},
@@ -73,15 +76,23 @@ impl Bench {
         if records.is_empty() {
             return Err(Box::new(Answer::failed(Exit::Usage, Trouble::of("measure: there is no record"))));
         }
-        let mut rows = Vec::new();
+        let (mut rows, mut sample) = (Vec::new(), Sample::default());
         for &size in &self.batch {
-            rows.push(self.measure(&plugin, &records, (size as usize).min(records.len()))?);
+            rows.push(self.measure(&plugin, &records, (size as usize).min(records.len()), &mut sample)?);
         }
-        let text = shown(&rows);
-        Ok(Answer::fine(format!("{} of {}", plugin.kind(), plugin.described().name), &rows, text))
+        let of = if self.input.is_some() { "these records" } else { "made-up records; --input FILE takes yours" };
+        let text = format!("{}\nroom enough for {of}:\n\n{}", shown(&rows), sample.yaml());
+        let result = json!({ "sizes": rows, "limits": sample.limits() });
+        Ok(Answer::fine(format!("{} of {}", plugin.kind(), plugin.described().name), result, text))
     }
 
-    fn measure(&self, plugin: &Plugin, records: &Batch, size: usize) -> Result<Measured, Box<Answer>> {
+    fn measure(
+        &self,
+        plugin: &Plugin,
+        records: &Batch,
+        size: usize,
+        sample: &mut Sample,
+    ) -> Result<Measured, Box<Answer>> {
         let name = &self.which.plugin;
         let mut instance =
             plugin.instantiate(&Limits::default(), &self.which.config).map_err(|fault| refused_config(name, &fault))?;
@@ -98,6 +109,7 @@ impl Bench {
                 let before = instance.usage();
                 call(plugin.kind(), &mut instance, batch).map_err(|fault| faulted(name, plugin, 0, batch, *fault))?;
                 let after = instance.usage();
+                sample.note(batch.len(), batch.bytes(), before, after);
                 if round > 0 {
                     nanos.push((after.nanos - before.nanos) as f64 / size as f64);
                     fuel += after.fuel - before.fuel;

@@ -91,6 +91,31 @@ impl Reading {
     }
 }
 
+/// What a plugin meets sooner or later: nothing, no JSON, no text, JSON of another shape.
+const ODD: [&[u8]; 10] = [
+    b"",
+    b"null",
+    b"{}",
+    b"[]",
+    b"-0.0",
+    b"\"text\"",
+    b"no json",
+    b"\xff\xfe\0",
+    b"{\"status\":\"\",\"ms\":null}",
+    b"{\"status\":1e308,\"ms\":[{}]}",
+];
+
+/// [`made_up`] records with [`ODD`] ones among them.
+pub(super) fn made_up_and_odd(count: usize, size: usize, plugin: &Plugin) -> Batch {
+    let odd: Column = ODD.iter().collect();
+    let keys: Column = (0..ODD.len()).map(|at| format!("c{}", at % 3)).collect();
+    let batch = Batch::of_values(odd);
+    // The columns were made with as many items as there are records.
+    let batch = batch.clone().with_keys(keys).unwrap_or(batch);
+    let batch = batch.clone().with_timestamps(vec![0; ODD.len()]).unwrap_or(batch);
+    Batch::concat(&[made_up(count, size, plugin), prepared(batch, plugin), made_up(count / 10, 0, plugin)])
+}
+
 /// `count` JSON objects of about `size` bytes: 1 of 10 has the status 503, keys are 100 different ones.
 pub(super) fn made_up(count: usize, size: usize, plugin: &Plugin) -> Batch {
     let one = |at: usize| {

@@ -20,6 +20,8 @@ use crate::{
         board::PartStatus,
         ledger::{self, Account},
     },
+    stage::spread::Quantiles,
+    unit::Size,
 };
 
 /// The ledger of a pipeline as of its last commit.
@@ -170,6 +172,17 @@ fn row(kind: &str, part: &PartStatus, seconds: f64) -> Vec<String> {
         fuel = figure::count(each(reading.fuel).round() as u64);
         let budget = figure::count(each(reading.fuel_budget).round() as u64);
         rest.push(format!("{} of {budget}", figure::share(reading.fuel, reading.fuel_budget)));
+        let Quantiles { p50, p99, max } = reading.fuel_per_record;
+        let [p50, p99, max] = [p50, p99, max].map(figure::count);
+        rest.push(format!(
+            "fuel p50 {p50} p99 {p99} most {max}, fullest call {}",
+            figure::share(reading.fuel_peak, 1000)
+        ));
+        let memory = Size(reading.plugin_memory.div_ceil(1 << 10) << 10);
+        rest.push(format!("{memory} of {} memory", Size(reading.plugin_memory_budget)));
+        if reading.recycled > 0 {
+            rest.push(format!("{} recycled", figure::count(reading.recycled)));
+        }
     }
     for (count, word) in [
         (tally.filtered, "filtered"),

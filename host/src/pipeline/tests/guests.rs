@@ -141,3 +141,21 @@ async fn counts_outlive_an_instance_that_faults() {
     assert_eq!(ended.board.stages[0].read_plugin_counts(), BTreeMap::from([("seen".into(), 2 * 19)]));
     assert_eq!(ended.board.stages[0].read_faults(), BTreeMap::from([(FaultKind::Trap, 2)]));
 }
+
+/// A plugin's memory never shrinks, and this guest never gives any back.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_instance_that_grows_is_replaced_before_it_comes_to_its_limit() {
+    let values: Vec<String> = (0..2000).map(|n| format!("{n:0>1000}")).collect();
+    let plan = Plan::new(&values).batch(100).stage("keep", Kind::Filter, "in", 1).sink("out", "keep");
+    let limits = plugin::Limits { memory: 1 << 20, ..plugin::Limits::default() };
+    let (parts, collected) = plan.parts();
+    let ended = end(start(with_guest(parts, "keep", limits))).await;
+    assert_eq!((ended.ending, collected.values("out").len()), (Ending::Completed, 2000));
+    let (reading, faults) = (ended.board.stages[0].read(), ended.board.stages[0].read_faults());
+    assert_eq!(faults, BTreeMap::new());
+    assert!(reading.recycled >= 2, "{reading:?}");
+    assert!(reading.plugin_memory <= 1 << 20 && reading.plugin_memory_budget == 1 << 20, "{reading:?}");
+    let fuel = reading.fuel_per_record;
+    assert!(0 < fuel.p50 && fuel.p50 <= fuel.p99 && fuel.p99 <= fuel.max, "{fuel:?}");
+    assert!(reading.fuel_peak < 1000, "{reading:?}");
+}

@@ -126,3 +126,18 @@ fn what_is_printed_is_kept_in_little() {
     let fault = fault("print", &Limits::default());
     assert!(fault.stderr.len() <= 8 << 10, "{}", fault.stderr.len());
 }
+
+/// Guest S5.
+#[test]
+fn sixty_four_instances_that_take_all_they_can_hold_no_more_than_their_limits_together() {
+    let limits = Limits { memory: 2 << 20, ..much_fuel() };
+    let (greedy, modest) = (plugin("hoard"), plugin("keep"));
+    let mut all: Vec<WasmInstance> = (0..64).map(|_| greedy.instantiate(&limits, &json!({})).unwrap()).collect();
+    let mut neighbour = modest.instantiate(&limits, &json!({})).unwrap();
+    for instance in &mut all {
+        assert_eq!(instance.filter(0, &three()).unwrap_err().kind, FaultKind::MemoryLimit);
+        assert_eq!(neighbour.filter(0, &three()).unwrap().keep.len(), 3);
+    }
+    let held: u64 = all.iter().map(|instance| instance.usage().memory).sum();
+    assert!((64 << 20..=64 * limits.memory).contains(&held), "{held}");
+}

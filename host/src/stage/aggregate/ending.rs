@@ -5,7 +5,7 @@
 
 use xxhash_rust::xxh3::xxh3_128;
 
-use super::{ALL, Aggregate};
+use super::{ALL, Aggregate, putback};
 use crate::{
     batch::{Batch, Column, ColumnBuilder, ID, push_header},
     plugin::{Fault, Finished, Groups, Occasion, Refusals},
@@ -102,15 +102,11 @@ impl Aggregate {
 
     /// The groups at these positions, with headers that hold all there is of them, so that they can be put back.
     fn with_states(&self, origins: &Batch, groups: &Groups, at: &[u32]) -> Batch {
-        let (version, mut headers) = (self.rules.state_version.to_string(), ColumnBuilder::default());
+        let mut headers = ColumnBuilder::default();
         for at in at.iter().map(|at| *at as usize) {
-            let item = headers.open();
-            if let Some(window) = groups.windows.as_ref().and_then(|windows| windows.get(at)) {
-                push_header(item, b"tidegate-window-start", window.start.to_string().as_bytes());
-                push_header(item, b"tidegate-window-end", window.end.to_string().as_bytes());
-            }
-            push_header(item, b"tidegate-state", groups.states.get(at).unwrap_or_default());
-            push_header(item, b"tidegate-state-version", version.as_bytes());
+            let window = groups.windows.as_ref().and_then(|windows| windows.get(at).copied());
+            let state = groups.states.get(at).unwrap_or_default();
+            putback::write(headers.open(), window, state, self.rules.state_version);
             headers.close();
         }
         let refused = origins.gather(at);
