@@ -8,6 +8,7 @@ pub mod client;
 mod guard;
 pub mod kept;
 pub mod metrics;
+pub mod reload;
 mod routes;
 mod serve;
 pub mod socket;
@@ -21,6 +22,8 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, watch};
 
 use crate::{
+    config::graph::Stage,
+    letter,
     log::Readable,
     pipeline::{Board, Command, Drain, Status},
     store::Store,
@@ -59,8 +62,6 @@ pub struct Hosted {
     pub board: Arc<Board>,
     /// Where it is told.
     pub commands: mpsc::Sender<Command>,
-    /// The plugins of its stages.
-    pub plugins: Vec<PluginInfo>,
     /// How it ended, once it has.
     pub end: OnceLock<End>,
 }
@@ -133,6 +134,17 @@ pub struct Drained {
     pub ended: Vec<End>,
 }
 
+impl Hosted {
+    /// The plugins that serve its stages.
+    pub fn plugins(&self) -> Vec<PluginInfo> {
+        let info = |(at, stage): (usize, &Stage)| {
+            let letter::Plugin { name, version, digest } = self.board.plugin(at)?;
+            Some(PluginInfo { stage: stage.name.clone(), name, version, digest })
+        };
+        self.board.graph().stages.iter().enumerate().filter_map(info).collect()
+    }
+}
+
 impl Service {
     /// The host as it stands.
     pub fn status(&self) -> HostStatus {
@@ -143,7 +155,7 @@ impl Service {
             keeps_state: self.store.is_some(),
             pipelines: self.pipelines.iter().map(|pipeline| pipeline.board.status()).collect(),
             ended: self.ends(),
-            plugins: self.pipelines.iter().map(|pipeline| pipeline.plugins.clone()).collect(),
+            plugins: self.pipelines.iter().map(|pipeline| pipeline.plugins()).collect(),
         }
     }
 

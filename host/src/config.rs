@@ -18,6 +18,7 @@ mod pipeline;
 mod place;
 mod plugin_config;
 mod print;
+mod reload;
 mod rules;
 pub mod schema;
 mod shape;
@@ -38,6 +39,7 @@ pub use pipeline::{
 };
 pub use place::{Spanned, Table};
 pub use print::print;
+pub use reload::Reload;
 pub use tree::{Origin, Tree, Value};
 pub use vars::{Literal, Lookup, SecretLookup, Var};
 

@@ -26,6 +26,9 @@ pub const POINTS: [&str; 19] = [
     "source.acknowledged",
 ];
 
+/// The places by which a reload comes, in this order.
+pub const RELOAD_POINTS: [&str; 4] = ["reload.kept", "reload.compiled", "reload.before-swap", "reload.swapped"];
+
 /// Passes the place called `name`, or falls there.
 #[inline]
 pub(crate) fn point(name: &'static str) {
@@ -50,7 +53,8 @@ mod armed {
     });
 
     pub(super) fn pass(name: &str) {
-        debug_assert!(super::POINTS.contains(&name), "`{name}` is not in the list");
+        let is_known = super::POINTS.contains(&name) || super::RELOAD_POINTS.contains(&name);
+        debug_assert!(is_known, "`{name}` is not in the list");
         if let Some((armed, left)) = &*ARMED
             && armed == name
             && left.fetch_sub(1, Ordering::SeqCst) == 1

@@ -65,6 +65,21 @@ pub struct Plugin {
     pub digest: String,
 }
 
+impl Plugin {
+    /// The same records, all of them refused by this.
+    pub fn beside(&self, batch: Batch) -> Batch {
+        // Names always are JSON.
+        let item = serde_json::to_vec(self).unwrap_or_default();
+        let column = Column::repeat(&item, batch.len());
+        batch.clone().with_named(Arc::from(BY), column).unwrap_or(batch)
+    }
+
+    /// Which one refused record `at` of a batch, where that is known.
+    fn of(batch: &Batch, at: usize) -> Option<Self> {
+        serde_json::from_slice(batch.named(BY)?.get(at)?).ok()
+    }
+}
+
 /// Why a record became a letter, in a word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -92,6 +107,10 @@ pub enum Kind {
 /// Name of the further column of refused records that says their kind, in one byte each: its place in [`KINDS`]. Absent
 /// or empty for what a source or sink refused.
 const WHY: &str = "why";
+
+/// Name of the further column of refused records that says which plugin refused them, as JSON: a stage may have had another
+/// one since.
+const BY: &str = "by";
 
 /// A byte never changes its meaning, for it is kept.
 const KINDS: [Kind; 9] = [

@@ -5,10 +5,13 @@
 
 pub mod board;
 pub mod build;
+mod candidate;
 pub mod committed;
 pub mod coordinator;
 pub mod crew;
 pub mod durable;
+pub mod ending;
+pub mod generations;
 mod held;
 pub mod kept;
 mod launch;
@@ -16,15 +19,20 @@ pub mod ledger;
 pub mod letters;
 pub mod open;
 pub mod pace;
+pub mod reload;
 pub mod retry;
 pub mod run;
+mod shelf;
+mod signature;
 pub mod sink_task;
 pub mod source_task;
 pub mod topics;
+mod watch;
 
 pub use board::{Board, Phase, Status};
 pub use build::{Parts, PluginPart};
-pub use run::{Command, Drain, Ended, Ending, Running, start};
+pub use ending::{Ended, Ending};
+pub use run::{Command, Drain, Running, start};
 pub use source_task::OpenWindows;
 
 #[cfg(test)]

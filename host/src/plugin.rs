@@ -327,6 +327,12 @@ pub trait Instance: Send {
     /// The fault, with no effect.
     fn finish(&mut self, now: i64, groups: &Groups, why: Occasion) -> Result<Finished, Box<Fault>>;
 
+    /// Rewrites states of version `from` as version `to`, one of which is the plugin's own; all of them, or none.
+    ///
+    /// # Errors
+    /// The fault, or of kind `InstantiateFailed` what the plugin says of the first state that it cannot rewrite.
+    fn migrate(&mut self, from: u32, to: u32, states: &Column) -> Result<Column, Box<Fault>>;
+
     /// What successful calls logged and counted since this was last asked.
     fn take_effects(&mut self) -> Effects;
 

@@ -7,9 +7,11 @@ pub mod aggregate;
 pub mod assemble;
 pub mod conductor;
 pub mod control;
+mod exchange;
 pub mod failure;
 #[cfg(test)]
 pub(crate) mod fake;
+pub mod generation;
 pub mod intake;
 pub mod isolate;
 pub mod lane;

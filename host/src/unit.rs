@@ -25,6 +25,7 @@ fn split(text: &str, expected: &'static str) -> Result<(f64, String), BadUnit> {
 
 const SPAN: &str = "a duration such as `250ms`, `5s`, `2m`, `1h` or `7d`";
 const SIZE: &str = "a size such as `512B`, `64KiB`, `1MiB` or `2GiB`";
+const SHARE: &str = "a share such as `1%` or `0.5%`";
 const RATE: &str = "a rate such as `50_000/s`, `10/m` or `3/h`";
 
 macro_rules! as_text {
@@ -199,6 +200,31 @@ impl fmt::Display for Rate {
 
 as_text!(Rate, RATE, r"^[0-9_.]+ */(s|m|h)$", "50_000/s");
 
+/// A part of a whole, written `1%` or `0.5%`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Share(
+    /// Between 0 and 1.
+    pub f64,
+);
+
+impl FromStr for Share {
+    type Err = BadUnit;
+
+    fn from_str(text: &str) -> Result<Self, BadUnit> {
+        let bad = || BadUnit { expected: SHARE, found: text.to_owned() };
+        let (count, unit) = split(text, SHARE)?;
+        if unit == "%" && (0.0..=100.0).contains(&count) { Ok(Self(count / 100.0)) } else { Err(bad()) }
+    }
+}
+
+impl fmt::Display for Share {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(to, "{}%", self.0 * 100.0)
+    }
+}
+
+as_text!(Share, SHARE, r"^[0-9_.]+ *%$", "1%");
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -212,6 +238,9 @@ mod tests {
             assert_eq!(text.parse::<Size>().unwrap().to_string(), text);
         }
         assert_eq!("50_000/s".parse::<Rate>().unwrap().to_string(), "50000/s");
+        for text in ["0%", "0.5%", "1%", "100%"] {
+            assert_eq!(text.parse::<Share>().unwrap().to_string(), text);
+        }
     }
 
     #[test]
@@ -219,5 +248,6 @@ mod tests {
         let error = "5 parsecs".parse::<Span>().unwrap_err().to_string();
         assert_eq!(error, "expected a duration such as `250ms`, `5s`, `2m`, `1h` or `7d`, found `5 parsecs`");
         assert!("".parse::<Size>().is_err() && "1e9s".parse::<Span>().is_err() && "0/s".parse::<Rate>().is_err());
+        assert!("101%".parse::<Share>().is_err() && "1".parse::<Share>().is_err());
     }
 }

@@ -100,7 +100,7 @@ impl From<Unkept> for Refused {
     }
 }
 
-fn refused(code: StatusCode, error: impl Into<String>) -> Refused {
+pub(super) fn refused(code: StatusCode, error: impl Into<String>) -> Refused {
     Refused { code, error: error.into() }
 }
 

@@ -19,6 +19,7 @@ use crate::{
     pipeline::{
         Status,
         board::{EdgeStatus, PartStatus},
+        generations::Counts,
     },
     stage::spread::Quantiles,
     time::END,
@@ -55,7 +56,7 @@ pub struct Family {
 struct View<'a> {
     status: Status,
     graph: &'a Graph,
-    plugins: &'a [PluginInfo],
+    plugins: Vec<PluginInfo>,
     now: i64,
 }
 
@@ -131,6 +132,24 @@ pub const FAMILIES: &[Family] = &[
                 let PluginInfo { stage, name, version, digest } = plugin.clone();
                 (vec![view.status.pipeline.clone(), stage, name, version, digest], 1.0)
             }));
+        },
+    ),
+    gauge("tidegate_generation", "Number of the generation that serves a stage", &["pipeline", "stage"], |view, to| {
+        stages(view, to, |stage| stage.generation.as_ref().and_then(|one| one.generation).unwrap_or_default() as f64);
+    }),
+    counter(
+        "tidegate_reload_total",
+        "Reloads of a stage's plugin, and how they ended",
+        &["pipeline", "stage", "result"],
+        |view, to| {
+            for stage in &view.status.stages {
+                let Counts { active, rolled_back, refused } = stage.reloads.unwrap_or_default();
+                to.extend([("active", active), ("rolled_back", rolled_back), ("refused", refused)].map(
+                    |(result, count)| {
+                        (vec![view.status.pipeline.clone(), stage.name.clone(), result.to_owned()], count as f64)
+                    },
+                ));
+            }
         },
     ),
     counter("tidegate_plugin_fuel_total", "Fuel that a stage's plugin used", &["pipeline", "stage"], |view, to| {
@@ -328,7 +347,7 @@ impl Collector for Boards {
     fn encode(&self, mut encoder: DescriptorEncoder) -> fmt::Result {
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
         let now = i64::try_from(now.as_millis()).unwrap_or(i64::MAX);
-        let pipelines = self.0.pipelines.iter().map(|pipeline| (&pipeline.board, &pipeline.plugins));
+        let pipelines = self.0.pipelines.iter().map(|pipeline| (&pipeline.board, pipeline.plugins()));
         let views: Vec<_> = pipelines
             .map(|(board, plugins)| View { status: board.status(), graph: board.graph(), plugins, now })
             .collect();

@@ -15,7 +15,7 @@ use axum::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{Drained, HostStatus, Letterbox, Service, VERSION, guard, kept, metrics};
+use super::{Drained, HostStatus, Letterbox, Service, VERSION, guard, kept, metrics, reload};
 use crate::{
     letter,
     pipeline::{Drain, OpenWindows, board::NotReady},
@@ -31,6 +31,9 @@ pub fn control(service: Arc<Service>) -> Router {
         .route("/api/v1/audit", get(kept::audit))
         .route("/api/v1/state/groups", get(kept::groups))
         .route("/api/v1/state/backup", post(kept::backup))
+        .route("/api/v1/plugins", get(reload::history))
+        .route("/api/v1/plugins/reload", post(reload::reload))
+        .route("/api/v1/plugins/rollback", post(reload::roll_back))
         .route("/api/v1/topics", get(kept::topics))
         .route("/api/v1/letters", get(letterboxes))
         .route("/api/v1/letters/{pipeline}", get(letters))

@@ -87,7 +87,7 @@ pub(super) fn unread(why: &str) -> Box<Answer> {
 fn refused(status: StatusCode, body: &[u8]) -> Box<Answer> {
     let exit = match status {
         StatusCode::NOT_FOUND | StatusCode::BAD_REQUEST => Exit::Usage,
-        StatusCode::GATEWAY_TIMEOUT => Exit::No,
+        StatusCode::GATEWAY_TIMEOUT | StatusCode::UNPROCESSABLE_ENTITY => Exit::No,
         _ => Exit::Environment,
     };
     match serde_json::from_slice::<Refusal>(body) {

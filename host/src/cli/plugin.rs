@@ -7,6 +7,7 @@ mod call;
 mod inspect;
 mod propose;
 mod records;
+mod reload;
 mod verify;
 
 use std::{
@@ -38,6 +39,12 @@ pub(super) enum Verb {
     Verify(verify::Verify),
     /// Measure what a record costs in a plugin, and propose limits.
     Bench(bench::Bench),
+    /// Build a stage's plugin again and let it serve in the running pipeline.
+    Reload(reload::Reload),
+    /// Let the generation before serve again.
+    Rollback(reload::Rollback),
+    /// Show the generations of stages, and what became of reloads.
+    History(reload::Told),
 }
 
 impl Verb {
@@ -49,6 +56,9 @@ impl Verb {
             Self::Call(_) => "plugin call",
             Self::Verify(_) => "plugin verify",
             Self::Bench(_) => "plugin bench",
+            Self::Reload(_) => "plugin reload",
+            Self::Rollback(_) => "plugin rollback",
+            Self::History(_) => "plugin history",
         }
     }
 
@@ -60,6 +70,9 @@ impl Verb {
             Self::Call(verb) => verb.perform(),
             Self::Verify(verb) => verb.perform(),
             Self::Bench(verb) => verb.perform(),
+            Self::Reload(verb) => verb.perform(),
+            Self::Rollback(verb) => verb.perform(),
+            Self::History(verb) => verb.perform(),
         }
     }
 }

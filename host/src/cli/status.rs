@@ -15,7 +15,7 @@ use super::{Answer, Exit, Form, Outcome, Trouble, ask::Ask, figure, run::part_ro
 use crate::{
     api::{Drained, HostStatus},
     config,
-    pipeline::Status,
+    pipeline::{Status, board::GenerationStatus, generations::Fate},
     unit::Span,
 };
 
@@ -126,6 +126,11 @@ fn shown(status: &Status) -> String {
     out.push_str(&table::lay_out("  ", aligns, &rows));
     if let Some(letters) = status.dead_letters.filter(|letters| *letters > 0) {
         out.push_str(&format!("  {} dead letters: `tidegate dlq ls {}`\n", figure::count(letters), status.pipeline));
+    }
+    for stage in &status.stages {
+        if let Some(GenerationStatus { generation: Some(number), fate: Fate::Probation, .. }) = &stage.generation {
+            out.push_str(&format!("  generation {number} of {} is on probation\n", stage.name));
+        }
     }
     for edge in status.edges.iter().filter(|edge| edge.waiting.records > 0) {
         let waiting = figure::count(edge.waiting.records as u64);

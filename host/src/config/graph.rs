@@ -10,7 +10,7 @@ use std::{
 };
 
 use super::{
-    Diagnostic, Late, Limits, Loaded, OnError, Retry, Secret, Watermark,
+    Diagnostic, Late, Limits, Loaded, OnError, Reload, Retry, Secret, Watermark,
     guarantee::{self, Asked},
     load,
 };
@@ -152,6 +152,8 @@ pub struct Stage {
     pub window: Windowing,
     /// How long, in event time, a group without a window is kept after its last record.
     pub ttl: Option<Span>,
+    /// How another plugin takes its place while the pipeline runs.
+    pub reload: Reload,
     /// Its name in an earlier version of the file.
     pub was: Option<String>,
     /// JSON pointers that somebody downstream, past filters only, wants of what this stage puts out.

@@ -135,7 +135,6 @@ pub fn in_order(mut faults: Vec<Diagnostic>) -> Vec<Diagnostic> {
 /// Fields of later versions, which a reader of their documentation may try.
 const LATER: &[&str] = &[
     "breaker",
-    "reload",
     "when_full",
     "session",
     "sliding",
@@ -146,7 +145,6 @@ const LATER: &[&str] = &[
     "require_digest",
     "priority",
     "answer",
-    "probation",
 ];
 
 pub(crate) fn misfit_told(misfit: &Misfit, text: &Arc<Text>) -> Diagnostic {

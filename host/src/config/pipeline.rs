@@ -13,6 +13,7 @@ use super::{
     guarantee::Asked,
     limits::Limits,
     place::{Spanned, Table},
+    reload::Reload,
     tree::Tree,
     vars::Var,
 };
@@ -201,6 +202,9 @@ pub struct Stage {
     /// How long, in event time, a group without a window is kept after its last record; for ever by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ttl: Option<Spanned<Span>>,
+    /// How another plugin takes the place of this one while the pipeline runs.
+    #[serde(default, skip_serializing_if = "Reload::is_default")]
+    pub reload: Reload,
     /// The name under which an earlier version of the file had this stage: its state is taken over.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub was: Option<Spanned<String>>,

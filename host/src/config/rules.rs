@@ -80,6 +80,8 @@ pub(crate) fn check(pipeline: &Pipeline, tree: &Tree, damaged: IsDamaged<'_>) ->
         );
         let written = tree.get("stages").and_then(|stages| stages.get(&name.value));
         rules.stage(stage, written, damaged(&["stages", &name.value, "window"]));
+        let probation = &stage.reload.probation;
+        rules.range("probation", probation.0.as_millis(), 0..=86_400_000, "ms", &probation.span);
         rules.was(stage, &pipeline.stages);
     }
     for (name, sink) in pipeline.sinks.iter() {

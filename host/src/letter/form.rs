@@ -7,7 +7,7 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::{Data, Kind, Letter, Origin, Origins, PLACE, Part, REASON, REFUSED_BY, WHY, hex};
+use super::{BY, Data, Kind, Letter, Origin, Origins, PLACE, Part, Plugin, REASON, REFUSED_BY, WHY, hex};
 use crate::{
     batch::{Batch, Column, ColumnBuilder, Headers, ID, Limit},
     codec::pack::{Unpacked, pack, unpack},
@@ -79,11 +79,13 @@ impl<'a> Refusal<'a> {
 pub fn blocks(batch: &Batch, origins: &Origins, epoch: Epoch, now: i64) -> Vec<Block> {
     let blank = Column::blank(batch.len());
     let refusals: Vec<Refusal<'_>> = batch.headers().unwrap_or(&blank).iter().map(Refusal::read).collect();
+    let plugin = |at: usize| batch.named(BY).and_then(|column| column.get(at));
     let size = |at: usize| batch.values().get(at).map_or(0, <[u8]>::len);
     let (mut blocks, mut start) = (Vec::new(), 0);
     while let Some(first) = refusals.get(start) {
         let (mut end, mut bytes) = (start + 1, size(start));
         while refusals.get(end).is_some_and(|next| next.by == first.by)
+            && plugin(end) == plugin(start)
             && end - start < BLOCK.records
             && bytes + size(end) <= BLOCK.bytes
         {
@@ -101,6 +103,7 @@ pub fn blocks(batch: &Batch, origins: &Origins, epoch: Epoch, now: i64) -> Vec<B
 fn payload(part: &Batch, refusals: &[Refusal<'_>], origins: &Origins) -> Bytes {
     let by = refusals.first().map(|first| String::from_utf8_lossy(first.by).into_owned()).unwrap_or_default();
     let by = origins.get(&by).cloned().unwrap_or(Origin { name: by, part: Part::Stage, plugin: None });
+    let by = Origin { plugin: Plugin::of(part, 0).or(by.plugin), ..by };
     let (mut own, mut reasons, mut places) = <(ColumnBuilder, ColumnBuilder, ColumnBuilder)>::default();
     for (at, refusal) in refusals.iter().enumerate() {
         let headers = part.headers().and_then(|headers| headers.get(at)).unwrap_or_default();

@@ -17,13 +17,16 @@ use tokio::sync::watch;
 use super::{
     committed::Committed,
     coordinator::Participant,
+    generations::{Counts, Fate, Past},
     ledger::{self, Account, Imbalance},
 };
 use crate::{
-    config::graph::{Consumer, Graph, Input, Source},
+    config::graph::{Consumer, Graph, Input, Source, Stage},
+    letter,
     log::Access,
     plugin::FaultKind,
     stage::{
+        generation::{Figures, Service},
         lane::{Fill, Handle},
         meter::{Meter, Reading},
     },
@@ -55,6 +58,19 @@ struct State {
     troubles: BTreeMap<Participant, String>,
     restarts: u64,
     inboxes: BTreeMap<Consumer, Handle>,
+    /// Of each stage: the plugin that serves it, and its generations.
+    generations: BTreeMap<usize, Generations>,
+}
+
+/// The generations of a stage, as they are shown.
+#[derive(Clone, Debug)]
+pub struct Generations {
+    /// The plugin that serves.
+    pub about: letter::Plugin,
+    /// All of them, oldest first, each with what it does.
+    pub all: Vec<(GenerationStatus, Arc<Service>)>,
+    /// How reloads have ended.
+    pub counts: Counts,
 }
 
 /// The live view of one pipeline.
@@ -105,6 +121,39 @@ pub struct PartStatus {
     /// Calls that ended in a fault, by its kind.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub faults: BTreeMap<FaultKind, u64>,
+    /// The generation that serves a stage.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub generation: Option<GenerationStatus>,
+    /// How reloads of a stage have ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reloads: Option<Counts>,
+}
+
+/// One generation of a stage's plugin, or a candidate that has not become one.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct GenerationStatus {
+    /// Its number; none of a candidate that was refused before it got one.
+    pub generation: Option<u64>,
+    /// SHA-256 of its bytes, in hexadecimal; none where there were none that could be read.
+    pub digest: Option<String>,
+    /// Since when, in milliseconds since the Unix epoch.
+    pub since: i64,
+    /// How far it has come.
+    pub fate: Fate,
+    /// Why, where it was refused or rolled back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
+    /// What it has done.
+    #[serde(flatten)]
+    pub figures: Figures,
+}
+
+impl GenerationStatus {
+    /// What is shown of one that came at `since`, in milliseconds since the Unix epoch.
+    pub fn of(past: &Past, since: i64) -> Self {
+        let Past { generation, digest, fate, why, .. } = past.clone();
+        Self { generation, digest, since, fate, why, figures: Figures::default() }
+    }
 }
 
 /// One edge as it stands.
@@ -246,6 +295,23 @@ impl Board {
         (self.pulse.subscribe(), state.account.epoch + under_way + 1)
     }
 
+    /// Notes the generations of a stage.
+    pub fn set_generations(&self, stage: usize, generations: Generations) {
+        self.state().generations.insert(stage, generations);
+    }
+
+    /// The generations of a stage, oldest first.
+    pub fn generations(&self, stage: usize) -> Vec<GenerationStatus> {
+        let state = self.state();
+        let all = state.generations.get(&stage).into_iter().flat_map(|generations| &generations.all);
+        all.map(|(one, service)| GenerationStatus { figures: service.read(), ..one.clone() }).collect()
+    }
+
+    /// The plugin that serves a stage.
+    pub fn plugin(&self, stage: usize) -> Option<letter::Plugin> {
+        self.state().generations.get(&stage).map(|generations| generations.about.clone())
+    }
+
     /// Notes how long a commit took to be written.
     pub fn epoch_written(&self, took: Duration) {
         self.state().took = took;
@@ -324,7 +390,16 @@ impl Board {
             behind: None,
             counts: meter.read_plugin_counts(),
             faults: meter.read_faults(),
+            generation: None,
+            reloads: None,
         };
+        let stage = |(at, (stage, meter)): (usize, (&Stage, _))| {
+            let serves = |one: &GenerationStatus| matches!(one.fate, Fate::Active | Fate::Probation);
+            let generation = self.generations(at).into_iter().find(serves);
+            let reloads = self.state().generations.get(&at).map(|generations| generations.counts);
+            PartStatus { generation, reloads, ..part(&stage.name, meter) }
+        };
+        let stages = self.graph.stages.iter().zip(&self.stages).enumerate().map(stage).collect();
         let not_ready = self.not_ready();
         let state = self.state();
         let fill: BTreeMap<Consumer, Vec<Fill>> = state.inboxes.iter().map(|(to, inbox)| (*to, inbox.fill())).collect();
@@ -349,14 +424,7 @@ impl Board {
                     ..part(n, m)
                 })
                 .collect(),
-            stages: self
-                .graph
-                .stages
-                .iter()
-                .map(|stage| &stage.name)
-                .zip(&self.stages)
-                .map(|(n, m)| part(n, m))
-                .collect(),
+            stages,
             sinks: self.graph.sinks.iter().map(|sink| &sink.name).zip(&self.sinks).map(|(n, m)| part(n, m)).collect(),
             edges: self
                 .graph

@@ -12,10 +12,12 @@ use super::{
     board::Board,
     committed::{Committed, StagePoint},
     durable::{Durable, Restored},
+    reload::Reloading,
 };
 use crate::{
     batch::Limit,
     config::graph::{Consumer, Graph, Producer, Stage, Windowing as Configured},
+    letter,
     log::Access,
     plugin::Interrupt,
     sink::Sink,
@@ -24,6 +26,7 @@ use crate::{
         aggregate::{Peers, Rules, Windowing},
         conductor::{Conductor, Crew, Report, Task, divides},
         failure::Failure,
+        generation::{Service, Standing},
         intake::Intake,
         lane::{Inbox, Sender, lanes},
         outlet::{Edge, Outlet, Port},
@@ -38,10 +41,16 @@ use crate::{
 /// A stage's plugin, ready to make instances.
 #[derive(Clone)]
 pub struct PluginPart {
-    /// SHA-256, in hexadecimal.
-    pub digest: String,
+    /// What it is.
+    pub about: letter::Plugin,
     /// Version of the states that it writes.
     pub state_version: u32,
+    /// Columns that it wants beside the payloads.
+    pub needs: Vec<String>,
+    /// Number of the generation that it is in this stage.
+    pub generation: u64,
+    /// What it has done.
+    pub service: Arc<Service>,
     /// Where instances come from.
     pub maker: Arc<dyn Maker>,
 }
@@ -58,6 +67,8 @@ pub struct Parts {
     pub sinks: Vec<Box<dyn Sink>>,
     /// Where its dead letters are found, once it has started.
     pub letters: Access,
+    /// What reloads of its plugins need; without it, none is possible.
+    pub reloading: Option<Reloading>,
     /// The topics of the host, where it keeps state.
     pub topics: Option<Arc<Topics>>,
     /// Where commits are kept beyond the process, and what is there.
@@ -150,12 +161,15 @@ pub fn spec(graph: &Graph, at: usize, plugin: &PluginPart, board: &Board, interr
     Some(Arc::new(Spec {
         stage: stage.name.clone(),
         plugin: stage.plugin.clone(),
-        digest: plugin.digest.clone(),
+        about: plugin.about.clone(),
         kind: stage.kind,
-        wants: Wants::new(&stage.needs, stage.key.as_deref()),
+        wants: Wants::new(&plugin.needs, stage.key.as_deref()),
         on_error: stage.on_error,
         is_read: ReadPorts { rest: is_read(Port::Rest), late: is_read(Port::Late), refused: is_read(Port::Refused) },
         rules: divides(stage.kind).then_some(rules),
+        generation: plugin.generation,
+        state_version: plugin.state_version,
+        service: plugin.service.clone(),
         maker: plugin.maker.clone(),
         interrupt: interrupt.clone(),
         meter: board.stages.get(at)?.clone(),
@@ -179,8 +193,11 @@ pub fn stage(
     report: Report,
 ) -> Result<(Conductor, Hands), Failure> {
     let workers = stage.workers.max(1);
+    // What commits from before generations were noted hold has been compared with the plugin already.
+    let is_noted = !point.standing.digest.is_empty();
+    let version = if is_noted { point.standing.state_version } else { spec.state_version };
     let worker = |spec: &Arc<Spec>, number: usize| {
-        Worker::new(spec.clone(), point.watermark, &point.groups, |key| owner(key, workers) == number)
+        Worker::new(spec.clone(), version, point.watermark, &point.groups, |key| owner(key, workers) == number)
     };
     let mut hands = Vec::new();
     let crew = if answers.is_empty() {
@@ -199,6 +216,20 @@ pub fn stage(
     let intake = Intake::new(point.received.len(), point.watermark);
     spec.meter.reset(&point.tally);
     let (tally, received) = (point.tally, point.received.clone());
-    let conductor = Conductor { spec, inbox, intake, crew, outlet, report, tally, received, is_tripped: false };
+    let standing = Standing::of(&spec);
+    spec.service.begin();
+    let conductor = Conductor {
+        spec,
+        inbox,
+        intake,
+        crew,
+        outlet,
+        report,
+        tally,
+        received,
+        standing,
+        is_tripped: false,
+        is_migrating: false,
+    };
     Ok((conductor, hands))
 }

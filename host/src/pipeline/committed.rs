@@ -13,7 +13,7 @@ use crate::{
     config::graph::{Consumer, Graph, Producer},
     epoch::Epoch,
     source::{Kept, Position},
-    stage::{conductor::Handed, tally::Tally, worker::SavedGroups},
+    stage::{conductor::Handed, generation::Standing, tally::Tally, worker::SavedGroups},
     time::{BEGIN, ClockState},
 };
 
@@ -47,6 +47,9 @@ pub struct StagePoint {
     pub received: Vec<u64>,
     /// Records sent, of each edge.
     pub sent: Vec<u64>,
+    /// Which generation served it, and what each did in the epoch.
+    #[serde(default)]
+    pub standing: Standing,
 }
 
 /// Where a sink stood.
@@ -101,14 +104,21 @@ pub struct Committed {
 impl StagePoint {
     /// What a stage has handed over, but for the groups.
     pub fn of(handed: &Handed) -> Self {
-        let (received, sent) = (handed.received.clone(), handed.sent.clone());
-        Self { groups: SavedGroups::default(), watermark: handed.watermark, tally: handed.tally, received, sent }
+        let (received, sent, standing) = (handed.received.clone(), handed.sent.clone(), handed.standing.clone());
+        Self {
+            groups: SavedGroups::default(),
+            watermark: handed.watermark,
+            tally: handed.tally,
+            received,
+            sent,
+            standing,
+        }
     }
 
     /// The same but for the groups.
     pub fn without_groups(&self) -> Self {
-        let (received, sent) = (self.received.clone(), self.sent.clone());
-        Self { groups: SavedGroups::default(), watermark: self.watermark, tally: self.tally, received, sent }
+        let (received, sent, standing) = (self.received.clone(), self.sent.clone(), self.standing.clone());
+        Self { groups: SavedGroups::default(), watermark: self.watermark, tally: self.tally, received, sent, standing }
     }
 
     /// A stage that has seen nothing.
@@ -119,6 +129,7 @@ impl StagePoint {
             tally: Tally::default(),
             received: vec![0; inputs],
             sent: vec![0; edges],
+            standing: Standing::default(),
         }
     }
 }
@@ -214,6 +225,7 @@ impl Committed {
                     stage.tally = handed.tally;
                     stage.received = handed.received;
                     stage.sent = handed.sent;
+                    stage.standing = handed.standing;
                 }
             }
         }

@@ -28,14 +28,17 @@ use super::{
     ledger, topics,
 };
 use crate::{
-    config::graph::{Graph, Producer, Stage, Windowing},
+    config::graph::{Graph, Producer},
     epoch::Epoch,
+    plugin::Kind,
     source::Kept,
     stage::table::{Change, slot},
     store::{Commit, Place, Places, Store, StoreError},
     time::{BEGIN, END, Window},
 };
 pub(super) use group::{group, value_of};
+
+pub use super::signature::Signature;
 
 pub(super) const PIPELINE: u8 = 0;
 pub(super) const SOURCE: u8 = 1;
@@ -82,39 +85,6 @@ pub enum Unfit {
         /// What is wrong with it.
         why: String,
     },
-}
-
-/// What a stage's state depends on, beside the records.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Signature {
-    /// Name that the plugin gives itself.
-    pub plugin: String,
-    /// Version of the states that it writes.
-    pub state_version: u32,
-    /// JSON pointer to the key, where the stage sets one.
-    pub key: Option<String>,
-    /// How time is divided.
-    pub window: String,
-}
-
-impl std::fmt::Display for Signature {
-    fn fmt(&self, to: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let key = self.key.as_deref().unwrap_or("that of the records");
-        write!(to, "`{}` with states of version {}, key {key}, window {}", self.plugin, self.state_version, self.window)
-    }
-}
-
-impl Signature {
-    /// That of a stage whose plugin calls itself `plugin`.
-    pub fn of(stage: &Stage, plugin: &str, state_version: u32) -> Self {
-        // What becomes of late records is a rule, not part of what is kept.
-        let window = match stage.window {
-            Windowing::None => "none".to_owned(),
-            Windowing::Tumbling { size, .. } => format!("tumbling {size}"),
-            Windowing::Count(records) => format!("of {records} records"),
-        };
-        Self { plugin: plugin.to_owned(), state_version, key: stage.key.clone(), window }
-    }
 }
 
 #[derive(Serialize, Deserialize)]
@@ -205,6 +175,10 @@ impl Durable {
             let Some(point) = at.and_then(|at| found.stages.get_mut(at)).and_then(Option::as_mut) else {
                 return Err(Unfit::Gone { what: "stage", name: stage });
             };
+            if at.and_then(|at| graph.stages.get(at)).is_some_and(|stage| stage.kind != Kind::Aggregate) {
+                let why = "it has groups, and is no aggregate any more".to_owned();
+                return Err(Unfit::Unread { name: stage, why });
+            }
             point.groups.insert(group, saved);
         }
         for (name, kept) in facts {
@@ -236,7 +210,8 @@ impl Durable {
                 let now = at.and_then(|at| self.signatures.get(at)).ok_or_else(|| gone("stage"))?;
                 let slot = at.and_then(|at| found.stages.get_mut(at)).ok_or_else(|| gone("stage"))?;
                 let Staged { signature, point } = parse(place, value)?;
-                if signature != *now {
+                let kind = at.and_then(|at| self.graph.stages.get(at)).map_or(Kind::Aggregate, |stage| stage.kind);
+                if !now.may_go_on_with(kind, &signature, &point.standing) {
                     let (before, now) = (Box::new(signature), Box::new(now.clone()));
                     return Err(Unfit::Changed { stage: name.to_owned(), before, now });
                 }
@@ -288,7 +263,7 @@ impl Durable {
                 &mut commit,
                 STAGE,
                 &stage.name,
-                &Staged { signature: signature.clone(), point: point.without_groups() },
+                &Staged { signature: signature.of_point(point), point: point.without_groups() },
             );
             for ((key, window), saved) in &point.groups {
                 let change = Change { key, window: *window, kept: Some((&saved.state, saved.facts)) };
@@ -333,7 +308,7 @@ impl Durable {
                         continue;
                     };
                     let point = StagePoint::of(handed);
-                    put(&mut commit, STAGE, &stage.name, &Staged { signature: signature.clone(), point });
+                    put(&mut commit, STAGE, &stage.name, &Staged { signature: signature.of_point(&point), point });
                 }
             }
         }
@@ -406,7 +381,8 @@ impl Restored {
         }
         for (point, empty) in self.stages.iter_mut().zip(empty.stages) {
             if let Some(point) = point {
-                *point = StagePoint { groups: std::mem::take(&mut point.groups), watermark: point.watermark, ..empty };
+                let (groups, standing) = (std::mem::take(&mut point.groups), std::mem::take(&mut point.standing));
+                *point = StagePoint { groups, standing, watermark: point.watermark, ..empty };
             }
         }
         for (point, empty) in self.sinks.iter_mut().zip(empty.sinks) {

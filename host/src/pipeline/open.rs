@@ -16,7 +16,11 @@ use anyhow::Context as _;
 
 use super::{
     build::{Parts, PluginPart},
-    ledger, topics,
+    candidate::Candidates,
+    generations::Terms,
+    ledger,
+    reload::{Build as _, Reloading},
+    topics,
 };
 use crate::{
     config::{
@@ -33,12 +37,12 @@ use crate::{
         log::{Form, LogSink, Room},
     },
     source::{self, Source},
-    stage::worker::Maker,
+    stage::{generation::Standing, worker::Maker},
     topic::Topics,
 };
 
 /// The folder that a plugin's name begins with when the binary carries it.
-const STANDARD: &str = "std/";
+pub(super) const STANDARD: &str = "std/";
 
 /// A pipeline that has been checked as a whole, plugins included, and of which nothing has been opened yet.
 pub struct Prepared {
@@ -47,12 +51,15 @@ pub struct Prepared {
     /// The plugins of its stages, in the order of the graph.
     pub plugins: Vec<Plugin>,
     makers: Vec<PluginPart>,
+    candidates: Arc<Candidates>,
+    /// Positions of stages whose file has changed since what serves first was committed.
+    changed: Vec<usize>,
 }
 
 /// Instances of a plugin under the limits and the configuration of one stage.
-struct Configured {
+pub(super) struct Configured {
     plugin: Plugin,
-    limits: Limits,
+    pub(super) limits: Limits,
     config: serde_json::Value,
 }
 
@@ -102,14 +109,17 @@ pub fn open(loaded: &Loaded, engine: &Engine, state: Option<&Path>) -> Result<Pr
         match configured(stage, plugin) {
             Ok(maker) => {
                 used.push(plugin.clone());
-                let (digest, state_version) = (plugin.digest().to_owned(), plugin.described().state_version);
-                makers.push(PluginPart { digest, state_version, maker: Arc::new(maker) });
+                makers.push(part_of(stage, plugin, maker));
             }
             Err(message) => faults.push(refused(loaded, stage, message)),
         }
     }
     if faults.is_empty() {
-        Ok(Prepared { graph: Arc::new(graph), plugins: used, makers })
+        let (graph, state) = (Arc::new(graph), state.map(Path::to_owned));
+        let (loaded, engine) = (loaded.clone(), engine.clone());
+        let names = used.iter().map(|plugin| plugin.described().name.clone()).collect();
+        let candidates = Candidates { loaded, engine, graph: graph.clone(), facts, state, names };
+        Ok(Prepared { graph, plugins: used, makers, candidates: Arc::new(candidates), changed: Vec::new() })
     } else {
         Err(in_order(faults))
     }
@@ -191,7 +201,25 @@ fn told(written: &str, error: &LoadError) -> (&'static str, String, Option<Strin
     (code, format!("`{written}` cannot be used: {error}"), cure.map(str::to_owned))
 }
 
-fn facts_of(plugin: &Plugin) -> PluginFacts {
+/// A plugin, ready to serve a stage as its first generation.
+pub(super) fn part_of(stage: &Stage, plugin: &Plugin, maker: Configured) -> PluginPart {
+    PluginPart {
+        about: about(plugin),
+        state_version: plugin.described().state_version,
+        needs: stage.needs.clone(),
+        generation: 1,
+        service: Arc::default(),
+        maker: Arc::new(maker),
+    }
+}
+
+fn about(plugin: &Plugin) -> letter::Plugin {
+    let described = plugin.described();
+    let (name, version) = (described.name.clone(), described.version.clone());
+    letter::Plugin { name, version, digest: plugin.digest().to_owned() }
+}
+
+pub(super) fn facts_of(plugin: &Plugin) -> PluginFacts {
     let described = plugin.described();
     // What every batch carries is no need of a graph.
     let carried = ["values", "keys", "timestamps", "headers", "windows"];
@@ -206,7 +234,7 @@ fn facts_of(plugin: &Plugin) -> PluginFacts {
 }
 
 /// A maker whose first instance has been made and configured, so that a refusal is told before anything starts.
-fn configured(stage: &Stage, plugin: &Plugin) -> Result<Configured, String> {
+pub(super) fn configured(stage: &Stage, plugin: &Plugin) -> Result<Configured, String> {
     let limits = &stage.limits;
     let limits = Limits {
         fuel_per_record: limits.fuel.record,
@@ -276,7 +304,58 @@ impl Prepared {
                 Output::DeadLetters(terms) => Box::new(self.open_letters(terms, letters.clone())),
             });
         }
-        Ok(Parts { graph: self.graph, sources, plugins: self.makers, sinks, letters, topics, durable: None })
+        self.keep();
+        let reloading = Some(self.reloading());
+        Ok(Parts { graph: self.graph, sources, plugins: self.makers, sinks, letters, topics, reloading, durable: None })
+    }
+
+    /// Lets the generation that was committed serve the stage at this position first; where its file holds another one by
+    /// now, that is a reload.
+    ///
+    /// # Errors
+    /// Why the generation cannot serve; what the file holds serves at once then.
+    pub fn go_on_with(&mut self, at: usize, standing: &Standing) -> Result<(), String> {
+        let Some(part) = self.makers.get_mut(at).filter(|_| !standing.digest.is_empty()) else { return Ok(()) };
+        part.generation = standing.generation;
+        if part.about.digest == standing.digest {
+            return Ok(());
+        }
+        part.generation += 1;
+        let kept = self.candidates.shelf().and_then(|shelf| shelf.find(&standing.digest));
+        let kept = kept.ok_or("its bytes are not kept any more")?;
+        *part = self.candidates.build(at, Some(&kept))?;
+        part.generation = standing.generation;
+        self.changed.push(at);
+        Ok(())
+    }
+
+    /// The version of the states that the plugin in the file of the stage at this position writes.
+    pub fn state_version(&self, at: usize) -> Option<u32> {
+        self.plugins.get(at).map(|plugin| plugin.described().state_version)
+    }
+
+    /// Keeps the bytes of what serves, so that it can serve again.
+    fn keep(&self) {
+        let Some(shelf) = self.candidates.shelf() else { return };
+        for plugin in &self.plugins {
+            if let Err(error) = shelf.keep(plugin.digest(), plugin.bytes()) {
+                let plugin = plugin.described().name.as_str();
+                tracing::warn!(%error, plugin, "its bytes cannot be kept: if its file changes, the new one serves at once");
+            }
+        }
+    }
+
+    fn reloading(&self) -> Reloading {
+        let graph = &self.graph;
+        let terms = graph.stages.iter().map(|stage| Terms {
+            probation: stage.reload.probation.0,
+            rollback_at: stage.reload.rollback_at.0,
+            rollbacks: (stage.reload.rollbacks.count as usize, stage.reload.rollbacks.per),
+        });
+        let watched = |(_, stage): &(usize, &Stage)| stage.reload.watch && !stage.plugin.starts_with(STANDARD);
+        let files = graph.stages.iter().enumerate().filter(watched);
+        let files = files.map(|(at, stage)| (at, graph.folder.join(&stage.plugin))).collect();
+        Reloading { terms: terms.collect(), files, changed: self.changed.clone(), builder: self.candidates.clone() }
     }
 
     fn open_letters(&self, terms: &Letters, access: Access) -> LogSink {
@@ -302,12 +381,11 @@ impl Prepared {
         let graph = &self.graph;
         let plain = |name: &String, part| Origin { name: name.clone(), part, plugin: None };
         let sources = graph.sources.iter().map(|source| plain(&source.name, Part::Source));
-        let stages = graph.stages.iter().zip(&self.plugins).map(|(stage, plugin)| {
-            let described = plugin.described();
-            let (name, version) = (described.name.clone(), described.version.clone());
-            let plugin = letter::Plugin { name, version, digest: plugin.digest().to_owned() };
-            Origin { plugin: Some(plugin), ..plain(&stage.name, Part::Stage) }
-        });
+        let stages = graph
+            .stages
+            .iter()
+            .zip(&self.plugins)
+            .map(|(stage, plugin)| Origin { plugin: Some(about(plugin)), ..plain(&stage.name, Part::Stage) });
         let sinks = graph.sinks.iter().map(|sink| plain(&sink.name, Part::Sink));
         Arc::new(sources.chain(stages).chain(sinks).map(|origin| (origin.name.clone(), origin)).collect())
     }

@@ -16,26 +16,24 @@ use tokio::{
 
 use super::{
     board::{Board, Phase},
-    build::{Parts, PluginPart},
+    build::Parts,
     committed::{Committed, Point},
     coordinator::{Action, Input, Participant},
     durable::{Durable, Restored},
+    ending::{Ended, Ending},
     launch::{Run, TaskEnd, Writing, launch},
     ledger::{self, Imbalance},
     pace::Pace,
+    reload::{self, Reloads},
     sink_task::{SinkFailure, SinkTask},
     source_task::{OpenWindows, Order, SourceTask, Terms, Word},
-    topics,
+    topics, watch,
 };
 use crate::{
     config::graph::{Graph, Input as Kind, Port, Producer},
     crash,
     epoch::Epoch,
-    stage::{
-        control::Control,
-        failure::{self, Failure},
-        lane::Gone,
-    },
+    stage::{control::Control, failure::Failure, lane::Gone},
     store::StoreError,
     time::{Clock, Wall},
 };
@@ -71,34 +69,8 @@ pub enum Command {
     Epoch,
     /// For the stage at this position.
     Stage(usize, Control),
-}
-
-/// How a pipeline ended.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Ending {
-    /// All sources ended.
-    Completed,
-    /// It was drained.
-    Drained,
-    /// It was told to drain, and did not finish in time.
-    DeadlinePassed,
-    /// A refused record stopped it.
-    Stopped(Box<failure::Stop>),
-    /// A plugin committed a fault.
-    Faulted(Box<failure::Report>),
-    /// Something else that does not go away by itself.
-    Failed(String),
-}
-
-/// What is left of a pipeline.
-#[derive(Debug)]
-pub struct Ended {
-    /// How it ended.
-    pub ending: Ending,
-    /// What it has committed.
-    pub committed: Committed,
-    /// Its board, for a last look.
-    pub board: Arc<Board>,
+    /// Reload a plugin, or go back to the one before.
+    Reload(reload::Order),
 }
 
 /// A pipeline that runs.
@@ -117,6 +89,9 @@ pub fn start(parts: Parts) -> Running {
     topics::rest(&parts);
     let board = Arc::new(Board::new(parts.graph.clone(), parts.letters.clone(), parts.topics.as_deref()));
     let (commands, receiver) = mpsc::channel(16);
+    if let Some(reloading) = &parts.reloading {
+        tokio::spawn(watch::watch(reloading.changed.clone(), reloading.files.clone(), commands.downgrade()));
+    }
     let supervisor = Supervisor { board: board.clone(), commands: receiver, drain: None, durable: None };
     let task = tokio::spawn(supervisor.supervise(parts));
     Running { board, commands, task }
@@ -144,14 +119,17 @@ pub(super) enum RunEnd {
 
 impl Supervisor {
     async fn supervise(mut self, parts: Parts) -> Ended {
-        let Parts { graph, sources, plugins, sinks, durable, letters: _, topics: _ } = parts;
+        let Parts { graph, sources, plugins, sinks, durable, reloading, letters: _, topics: _ } = parts;
+        let mut reloads = Reloads::new(self.board.clone(), plugins, reloading);
         let mut committed = Committed::empty(&graph);
         let (durable, restored) = durable.map_or((None, None), |(durable, restored)| (Some(durable), restored));
         self.durable = durable;
         let ending = match self.tasks(&graph, sources, sinks, &mut committed, restored).await {
             Err(error) => Ending::Failed(format!("{error:#}")),
             Ok(None) => Ending::Completed,
-            Ok(Some((sources, sinks))) => self.run_until_end(&graph, &plugins, sources, sinks, &mut committed).await,
+            Ok(Some((sources, sinks))) => {
+                self.run_until_end(&graph, &mut reloads, sources, sinks, &mut committed).await
+            }
         };
         self.board.set_phase(Phase::Ended);
         Ended { ending, committed, board: self.board }
@@ -248,7 +226,7 @@ impl Supervisor {
     async fn run_until_end(
         &mut self,
         graph: &Arc<Graph>,
-        plugins: &[PluginPart],
+        reloads: &mut Reloads,
         mut sources: Vec<SourceTask>,
         mut sinks: Vec<SinkTask>,
         committed: &mut Committed,
@@ -257,7 +235,7 @@ impl Supervisor {
         loop {
             let began = Instant::now();
             let (count_sources, count_sinks) = (sources.len(), sinks.len());
-            let (end, left_sources, left_sinks) = self.run_once(graph, plugins, sources, sinks, committed).await;
+            let (end, left_sources, left_sinks) = self.run_once(graph, reloads, sources, sinks, committed).await;
             let why = match end {
                 RunEnd::End(ending) => return ending,
                 RunEnd::Restart(why) => why,
@@ -276,6 +254,7 @@ impl Supervisor {
                 "restarting from the last commit in {} ms",
                 wait.as_millis()
             );
+            reloads.restarted(&why).await;
             self.board.restarted();
             self.board.set_phase(Phase::Starting);
             tokio::time::sleep(wait).await;
@@ -294,14 +273,14 @@ impl Supervisor {
     async fn run_once(
         &mut self,
         graph: &Arc<Graph>,
-        plugins: &[PluginPart],
+        reloads: &mut Reloads,
         sources: Vec<SourceTask>,
         sinks: Vec<SinkTask>,
         committed: &mut Committed,
     ) -> (RunEnd, Vec<SourceTask>, Vec<SinkTask>) {
-        let mut run = match launch(&self.board, graph, plugins, sources, sinks, committed) {
+        let mut run = match launch(&self.board, graph, &reloads.parts(), sources, sinks, committed) {
             Ok(run) => run,
-            Err((failure, sources, sinks)) => return (end_of(failure), sources, sinks),
+            Err((failure, sources, sinks)) => return (RunEnd::End(failure.into()), sources, sinks),
         };
         self.board.set_phase(if self.drain.is_some() { Phase::Draining } else { Phase::Running });
         if let Some((_, windows)) = self.drain {
@@ -325,8 +304,14 @@ impl Supervisor {
                             run.stop(RunEnd::End(Ending::Failed(format!("source `{name}`: {error:#}"))));
                         }
                     }
-                    Some((_, Ok(TaskEnd::Stage(Err(failure))))) if !matches!(failure, Failure::Gone(_)) => {
-                        run.stop(end_of(failure));
+                    Some((Participant::Stage(at), Ok(TaskEnd::Stage(Err(failure)))))
+                        if !matches!(failure, Failure::Gone(_)) =>
+                    {
+                        // What a candidate cannot do the generation before may.
+                        run.stop(match reloads.has_candidate(at) {
+                            true => RunEnd::Restart(format!("stage `{}`: {failure}", self.board.name(Participant::Stage(at)))),
+                            false => RunEnd::End(failure.into()),
+                        });
                     }
                     Some((Participant::Sink(at), Ok(TaskEnd::Sink(task, result)))) => {
                         match result {
@@ -359,6 +344,7 @@ impl Supervisor {
                 Some(command) = self.commands.recv() => match command {
                     Command::Epoch => self.step(&mut run, Input::Wanted, committed).await,
                     Command::Stage(at, control) => run.tell(at, control).await,
+                    Command::Reload(order) => reloads.order(order, &mut run).await,
                     Command::Drain(Drain { deadline, windows }) => {
                         if self.drain.is_none() {
                             let windows = if self.durable.is_some() { windows } else { OpenWindows::Close };
@@ -368,6 +354,7 @@ impl Supervisor {
                         }
                     }
                 },
+                news = reloads.next() => reloads.news(news, Some(&mut run)).await,
                 () = sleep_until(due.unwrap_or(now)), if due.is_some() => {
                     self.step(&mut run, Input::Tick, committed).await;
                 }
@@ -469,14 +456,6 @@ impl Supervisor {
             }
         }
     }
-}
-
-fn end_of(failure: Failure) -> RunEnd {
-    RunEnd::End(match failure {
-        Failure::Fault(report) => Ending::Faulted(report),
-        Failure::Stop(stop) => Ending::Stopped(stop),
-        Failure::Gone(gone) => Ending::Failed(gone.to_string()),
-    })
 }
 
 /// The end of the write in hand.

@@ -11,6 +11,7 @@ mod letters;
 mod model;
 mod order;
 mod parts;
+mod reloads;
 mod restarts;
 mod sinks;
 mod topics;

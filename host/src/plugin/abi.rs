@@ -183,6 +183,14 @@ pub(super) struct ProducedAndRefused {
     pub(super) refused: RefusalsOut,
 }
 
+/// Rewritten states, unchecked.
+#[derive(Clone, Debug, Default, ComponentType, Lift)]
+#[component(record)]
+pub(super) struct MigratedOut {
+    pub(super) states: ColumnOut,
+    pub(super) refused: RefusalsOut,
+}
+
 /// An aggregate's answer to records, unchecked.
 #[derive(Clone, Debug, Default, ComponentType, Lift)]
 #[component(record)]

@@ -7,7 +7,7 @@ use wasmtime::Store;
 use wasmtime::component::{Component, ComponentExportIndex, Instance, TypedFunc};
 
 use super::abi::{
-    AccumulatedOut, BatchIn, ColumnIn, ColumnOut, GroupsIn, OccasionIn, ProducedAndRefused, SelectionOut,
+    AccumulatedOut, BatchIn, ColumnIn, ColumnOut, GroupsIn, MigratedOut, OccasionIn, ProducedAndRefused, SelectionOut,
 };
 use super::contract::{self, AGGREGATION, FILTERING, LIFECYCLE, MAPPING};
 use super::guest::Guest;
@@ -19,6 +19,7 @@ pub(super) type Filter = TypedFunc<(BatchIn<'static>,), (SelectionOut,)>;
 pub(super) type Transform = TypedFunc<(BatchIn<'static>,), (ProducedAndRefused,)>;
 pub(super) type Accumulate = TypedFunc<(GroupsIn<'static>, &'static [u32], BatchIn<'static>), (AccumulatedOut,)>;
 pub(super) type Merge = TypedFunc<(ColumnIn<'static>, &'static [u32], &'static [u32]), (ColumnOut,)>;
+pub(super) type Migrate = TypedFunc<(u32, u32, ColumnIn<'static>), (MigratedOut,)>;
 pub(super) type Finish = TypedFunc<(GroupsIn<'static>, OccasionIn), (ProducedAndRefused,)>;
 
 /// Where a plugin's functions are found in any of its instances.
@@ -31,14 +32,19 @@ pub(super) struct Exports {
 enum CallExports {
     Filter(ComponentExportIndex),
     Map(ComponentExportIndex),
-    Aggregate { accumulate: ComponentExportIndex, merge: ComponentExportIndex, finish: ComponentExportIndex },
+    Aggregate {
+        accumulate: ComponentExportIndex,
+        merge: ComponentExportIndex,
+        finish: ComponentExportIndex,
+        migrate: ComponentExportIndex,
+    },
 }
 
 /// The functions of one instance that are called with data.
 pub(super) enum Calls {
     Filter(Filter),
     Map(Transform),
-    Aggregate { accumulate: Accumulate, merge: Merge, finish: Finish },
+    Aggregate { accumulate: Accumulate, merge: Merge, finish: Finish, migrate: Migrate },
 }
 
 impl Exports {
@@ -60,6 +66,7 @@ impl Exports {
                 accumulate: find(AGGREGATION, "accumulate")?,
                 merge: find(AGGREGATION, "merge")?,
                 finish: find(AGGREGATION, "finish")?,
+                migrate: find(AGGREGATION, "migrate")?,
             },
         };
         Ok(Self { describe: find(LIFECYCLE, "describe")?, configure: find(LIFECYCLE, "configure")?, calls })
@@ -78,12 +85,13 @@ impl Exports {
             CallExports::Map(transform) => {
                 Calls::Map(instance.get_typed_func(store, transform).map_err(named("mapping.transform"))?)
             }
-            CallExports::Aggregate { accumulate, merge, finish } => Calls::Aggregate {
+            CallExports::Aggregate { accumulate, merge, finish, migrate } => Calls::Aggregate {
                 accumulate: instance
                     .get_typed_func(&mut *store, accumulate)
                     .map_err(named("aggregation.accumulate"))?,
                 merge: instance.get_typed_func(&mut *store, merge).map_err(named("aggregation.merge"))?,
                 finish: instance.get_typed_func(&mut *store, finish).map_err(named("aggregation.finish"))?,
+                migrate: instance.get_typed_func(&mut *store, migrate).map_err(named("aggregation.migrate"))?,
             },
         })
     }

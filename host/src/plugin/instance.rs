@@ -180,6 +180,16 @@ impl Instance for WasmInstance {
         self.call(finish, terms, (lent, why.into()), |answer| reply::finished(expected, answer))
     }
 
+    fn migrate(&mut self, from: u32, to: u32, states: &Column) -> Result<Column, Box<Fault>> {
+        let Calls::Aggregate { migrate, .. } = self.calls else {
+            return Err(self.refused("the plugin is no aggregate"));
+        };
+        let lent = ColumnIn::from(states);
+        let (count, limit) = (states.len(), self.limits.state);
+        let terms = self.terms(0, count, lent.bytes());
+        self.call(migrate, terms, (from, to, lent), |answer| reply::migrated(count, limit, answer))
+    }
+
     fn take_effects(&mut self) -> Effects {
         self.store.data_mut().take_effects()
     }

@@ -119,6 +119,11 @@ impl Plugin {
         &self.inner.imports
     }
 
+    /// What was loaded.
+    pub fn bytes(&self) -> &[u8] {
+        self.inner.symbols.bytes()
+    }
+
     /// Size of what was loaded, in bytes.
     pub fn size(&self) -> u64 {
         self.inner.size

@@ -6,11 +6,13 @@
 
 use bytes::Bytes;
 
-use super::abi::{AccumulatedOut, BatchOut, ColumnOut, ProducedAndRefused, ProducedOut, RefusalsOut, SelectionOut};
+use super::abi::{
+    AccumulatedOut, BatchOut, ColumnOut, MigratedOut, ProducedAndRefused, ProducedOut, RefusalsOut, SelectionOut,
+};
 use super::fault::Misdeed;
 use super::{
-    Accumulated, Finished, INHERITS_HEADERS, INHERITS_KEY, INHERITS_TIME, INHERITS_VALUE, Mapped, Produced, Refusals,
-    Selection,
+    Accumulated, FaultKind, Finished, INHERITS_HEADERS, INHERITS_KEY, INHERITS_TIME, INHERITS_VALUE, Mapped, Produced,
+    Refusals, Selection,
 };
 use crate::{
     batch::{Column, Headers, NULL},
@@ -72,6 +74,16 @@ pub(super) fn states(count: usize, limit: u64, answer: ColumnOut) -> Result<Colu
         return Err(Misdeed::output(format!("state {at} has {} bytes, the limit is {limit}", state.len())));
     }
     Ok(states)
+}
+
+/// States that were rewritten, of which the plugin may not have refused any.
+pub(super) fn migrated(count: usize, limit: u64, answer: MigratedOut) -> Result<Column, Misdeed> {
+    let refused = refusals(count, answer.refused)?;
+    if let Some(at) = refused.at.first() {
+        let why = refused.reasons.get(0).map(String::from_utf8_lossy).unwrap_or_default();
+        return Err(Misdeed { kind: FaultKind::InstantiateFailed, message: format!("state {at}: {why}") });
+    }
+    states(count, limit, answer.states)
 }
 
 fn produced_and_refused(expected: Expected, answer: ProducedAndRefused) -> Result<(Produced, Refusals), Misdeed> {

@@ -38,6 +38,11 @@ impl Symbols {
         Self { bytes, ..Self::default() }
     }
 
+    /// The plugin, as it was loaded.
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
     /// The lines of each frame, those inlined into one another innermost first: name, file and line, or the name alone.
     pub(super) fn lines(&self, frames: &[FrameInfo]) -> Vec<Arc<[String]>> {
         let mut known = self.lines.lock().unwrap_or_else(PoisonError::into_inner);

@@ -5,12 +5,14 @@
 
 mod assign;
 mod ending;
+mod migrate;
 mod putback;
 
 use std::collections::BTreeMap;
 
 use assign::{Assigned, Touch};
 pub use ending::{Full, INCOMPLETE, RefusedGroups};
+pub use migrate::Migrated;
 pub use putback::Putback;
 
 use super::{

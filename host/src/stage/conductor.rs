@@ -9,7 +9,9 @@ use std::{sync::Arc, time::Instant};
 use super::{
     Item,
     control::Control,
+    exchange::Pending,
     failure::Failure,
+    generation::Standing,
     intake::{Intake, Taken},
     lane::{Fill, Freight, Gone, Inbox, Lane, Sender},
     outlet::{self, Outlet},
@@ -45,6 +47,8 @@ pub struct Handed {
     pub received: Vec<u64>,
     /// Records sent so far, of each edge.
     pub sent: Vec<u64>,
+    /// Which generation serves it, and what each has served since the last barrier.
+    pub standing: Standing,
 }
 
 /// Where a stage hands over to.
@@ -98,13 +102,17 @@ pub struct Conductor {
     pub tally: Tally,
     /// Records received up to the last commit, of each input.
     pub received: Vec<u64>,
+    /// Which generation leaves its mark on what is sent on.
+    pub standing: Standing,
     /// Somebody has told it to take nothing in.
     pub is_tripped: bool,
+    /// States are being rewritten: nothing else is begun.
+    pub is_migrating: bool,
 }
 
 /// What a conductor does next.
 pub(crate) enum Next {
-    /// It does what somebody has told it.
+    /// It acts on what it is told.
     Told(Control),
     /// It begins with what has come in.
     Taken(Taken),
@@ -131,7 +139,7 @@ impl Course {
 }
 
 /// What follows a turn's outputs downstream.
-enum Behind {
+pub(super) enum Behind {
     Control(outlet::Control),
     /// A barrier, with where the stage stood when it was taken in: by the time it leaves, others of several workers may
     /// be busy with what stands behind it.
@@ -140,6 +148,11 @@ enum Behind {
         watermark: i64,
         received: Vec<u64>,
     },
+    /// Workers have got ready for another generation.
+    Prepared(Pending),
+    /// They have exchanged theirs.
+    Exchanged(Pending),
+    Nothing,
 }
 
 impl Conductor {
@@ -168,20 +181,26 @@ impl Conductor {
             Crew::Alone(_) => 1,
             Crew::Many { tasks, .. } => tasks.len(),
         };
-        let may_begin = !course.is_last && !self.is_tripped && course.turns.len() < workers * TURNS;
+        let is_held = course.is_last || self.is_tripped || self.is_migrating;
+        let may_begin = !is_held && course.turns.len() < workers * TURNS;
         let (intake, inputs) = (&mut self.intake, self.received.len());
+        let others = inputs + usize::from(self.is_migrating);
         let mut take = |lanes: &mut [Lane<Item>]| {
-            answer(lanes, inputs).or_else(|| may_begin.then(|| intake.take(lanes)).flatten().map(Next::Taken))
+            answer(lanes, others).or_else(|| may_begin.then(|| intake.take(lanes)).flatten().map(Next::Taken))
         };
         let Some(next) = wait(&self.inbox, &mut take)? else { return Ok(false) };
         match next {
-            Next::Told(control) => self.is_tripped = matches!(control, Control::Trip),
+            Next::Told(Control::Trip) => self.is_tripped = true,
+            Next::Told(Control::Reset) => self.is_tripped = false,
+            // A stage that has nothing more to do exchanges nothing; whoever asked learns that the answer will not come.
+            Next::Told(Control::Swap(swap)) if course.is_last => drop(swap),
+            Next::Told(Control::Swap(swap)) => self.prepare(swap, &mut course.turns)?,
             Next::Taken(Taken::Over) => course.is_last = true,
             Next::Taken(taken) => self.begin(taken, &mut course.turns)?,
             Next::Done(done) => course.turns.done(done.worker, done.result?, done.changes),
         }
         while let Some(turn) = course.turns.pop() {
-            self.emit(turn)?;
+            self.emit(turn, &mut course.turns)?;
         }
         Ok(true)
     }
@@ -244,7 +263,12 @@ impl Conductor {
     }
 
     /// Work for every worker. Filters and maps need a barrier or a mark only as a place in the order.
-    fn begin_all(&mut self, work: impl Fn() -> Work, behind: Behind, turns: &mut Turns<Behind>) -> Result<(), Failure> {
+    pub(super) fn begin_all(
+        &mut self,
+        mut work: impl FnMut() -> Work,
+        behind: Behind,
+        turns: &mut Turns<Behind>,
+    ) -> Result<(), Failure> {
         match &mut self.crew {
             Crew::Alone(worker) => {
                 let outcome = worker.work(work())?;
@@ -263,7 +287,7 @@ impl Conductor {
         Ok(())
     }
 
-    fn emit(&mut self, turn: Turn<Behind>) -> Result<(), Failure> {
+    fn emit(&mut self, turn: Turn<Behind>, turns: &mut Turns<Behind>) -> Result<(), Failure> {
         let since = Instant::now();
         for output in &turn.outcome.outputs {
             self.outlet.send_blocking(output.port, &output.batch)?;
@@ -271,13 +295,20 @@ impl Conductor {
         self.spec.meter.blocked(since.elapsed().as_nanos() as u64);
         self.spec.meter.count(&turn.outcome.tally);
         self.tally.add(&turn.outcome.tally);
+        self.standing.serve(turn.outcome.tally.received);
         match turn.control {
-            None => Ok(()),
+            None | Some(Behind::Nothing) => Ok(()),
+            Some(Behind::Prepared(pending)) => self.prepared(pending, turns),
+            Some(Behind::Exchanged(pending)) => {
+                self.exchanged(pending);
+                Ok(())
+            }
             Some(Behind::Control(control)) => Ok(self.outlet.control(control)?),
             Some(Behind::Barrier { epoch, watermark, received }) => {
                 let (changes, tally, sent) = (turn.changes, self.tally, self.outlet.sent());
+                let standing = self.standing.hand_over();
                 crash::point("stage.before-handover");
-                (self.report)(Handed { epoch, changes, tally, watermark, received, sent })?;
+                (self.report)(Handed { epoch, changes, tally, watermark, received, sent, standing })?;
                 crash::point("stage.after-handover");
                 if bug::is_seeded("barrier-before-the-handover") {
                     return Ok(());

@@ -3,6 +3,8 @@
 //! Owns the words only: they come on a lane of the stage's own inbox, which is looked at before anything else, so that
 //! they wake a stage that is idle or paused and need no barrier. Invariant: what is told never waits for room.
 
+use super::generation::Swap;
+
 /// What a running stage is told.
 #[derive(Debug)]
 pub enum Control {
@@ -10,4 +12,6 @@ pub enum Control {
     Trip,
     /// Go on.
     Reset,
+    /// Go on with another generation of the plugin, from the next turn on.
+    Swap(Swap),
 }

@@ -20,6 +20,7 @@ use super::{
 use crate::{
     batch::{Batch, Column, ColumnBuilder},
     config::OnError,
+    letter,
     plugin::{
         Accumulated, Effects, Fault, FaultKind, Finished, Groups, Instance, Interrupt, Kind, Mapped, Occasion,
         Produced, Refusals, Selection, Usage,
@@ -41,12 +42,15 @@ pub(crate) fn spec(kind: Kind, rules: Option<Rules>) -> Spec {
     Spec {
         stage: "s".to_owned(),
         plugin: "fake".to_owned(),
-        digest: "0".to_owned(),
+        about: letter::Plugin { name: "fake".to_owned(), version: "1".to_owned(), digest: "0".to_owned() },
         kind,
         wants: Wants::default(),
         on_error: OnError::Stop,
         is_read: ReadPorts { rest: true, late: true, refused: true },
         rules,
+        generation: 1,
+        state_version: 1,
+        service: Arc::default(),
         maker: Arc::new(Fake::default()),
         interrupt: Interrupt::default(),
         meter: Arc::default(),
@@ -205,6 +209,10 @@ impl Instance for Fake {
         let values: Column = values.collect();
         let produced = Produced { len: values.len(), values: Some(values), ..Produced::default() };
         Ok(Finished { produced, refused: Refusals::default() })
+    }
+
+    fn migrate(&mut self, _: u32, _: u32, _: &Column) -> Result<Column, Box<Fault>> {
+        Err(Box::new(fault(None)))
     }
 
     fn usage(&self) -> Usage {

@@ -1,8 +1,8 @@
 //! The instance of a worker, and how calls come to an end although some of them fault.
 //!
 //! Owns the instance and drives the search for culprits; it must not know what a call is for. Invariant: an instance
-//! that committed a fault is dropped before anything else happens, and a worker never holds two of them, so that memory
-//! stays within the sum of the limits.
+//! that committed a fault is dropped before anything else happens, and a worker never holds two of them, but for the moment
+//! of an exchange, so that memory stays within the sum of the limits.
 
 use std::{
     ops::Range,
@@ -132,6 +132,28 @@ impl Live {
         std::mem::take(&mut self.gone)
     }
 
+    /// Makes one call that concerns no rows.
+    ///
+    /// # Errors
+    /// What the call came to, or that no instance can be made.
+    pub fn with<T>(
+        &mut self,
+        call: impl FnOnce(&mut dyn plugin::Instance) -> Result<T, Box<Fault>>,
+    ) -> Result<T, Box<Fault>> {
+        let came = call(self.instance()?);
+        self.is_fresh = false;
+        if came.is_err() {
+            self.discard();
+        }
+        came
+    }
+
+    /// Goes on with an instance of another generation.
+    pub fn exchange(&mut self, spec: Arc<Spec>, instance: Box<dyn plugin::Instance>) {
+        self.discard();
+        (self.spec, self.instance, self.portion) = (spec, Some(instance), Portion::default());
+    }
+
     fn instance(&mut self) -> Result<&mut dyn plugin::Instance, Box<Fault>> {
         let instance = match self.instance.take() {
             Some(instance) => instance,
@@ -144,10 +166,10 @@ impl Live {
     fn discard(&mut self) {
         self.settle_accounts();
         self.is_fresh = true;
-        (self.called, self.first) = (Usage::default(), None);
         if !bug::is_seeded("instance-reused-after-a-fault") {
             (self.instance, self.taken) = (None, Usage::default());
         }
+        (self.called, self.first) = (Usage::default(), None);
     }
 
     /// Notes what a call of so many rows has cost that went well.

@@ -7,9 +7,10 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use super::{
-    aggregate::{Aggregate, Folded, Full, RefusedGroups, Rules},
+    aggregate::{Aggregate, Folded, Full, Migrated, RefusedGroups, Rules},
     assemble::{assemble, others},
     failure::{Failure, Report, Shown, Stop, reason},
+    generation::{Service, Successor, Verdict},
     lane::Gone,
     live::{Live, Settled},
     meter::Meter,
@@ -17,6 +18,7 @@ use super::{
     outlet::Port,
     prepare::Wants,
     table::{Changes, Saved},
+    tally::Tally,
 };
 use crate::{
     batch::{Batch, Column},
@@ -42,8 +44,8 @@ pub struct Spec {
     pub stage: String,
     /// The plugin, as the configuration names it.
     pub plugin: String,
-    /// SHA-256 of the plugin, in hexadecimal.
-    pub digest: String,
+    /// What it is.
+    pub about: letter::Plugin,
     /// What it does.
     pub kind: Kind,
     /// Columns that it needs.
@@ -54,6 +56,12 @@ pub struct Spec {
     pub is_read: ReadPorts,
     /// Rules of an aggregate.
     pub rules: Option<Rules>,
+    /// Number of the generation that this is.
+    pub generation: u64,
+    /// Version of the states that it writes.
+    pub state_version: u32,
+    /// What it has done so far.
+    pub service: Arc<Service>,
     /// Where instances come from.
     pub maker: Arc<dyn Maker>,
     /// What ends their calls when the pipeline is taken down.
@@ -86,6 +94,10 @@ pub enum Work {
     Close,
     /// Hand over what changed.
     Barrier,
+    /// Get ready for another generation.
+    Prepare(Box<Successor>),
+    /// Exchange generations, or do not.
+    Settle(Verdict),
 }
 
 /// What a piece of work came to.
@@ -108,26 +120,34 @@ pub struct Worker {
     live: Live,
     aggregate: Option<Aggregate>,
     watermark: i64,
+    /// The generation that it is ready for, and the states as that one has them.
+    next: Option<(Box<Successor>, Migrated)>,
 }
 
 impl Worker {
-    /// A worker with a fresh instance and the groups of a commit that `is_mine` claims.
+    /// A worker with a fresh instance and the groups of a commit that `is_mine` claims, whose states are of `version`.
     ///
     /// # Errors
-    /// When no instance can be made.
+    /// When no instance can be made, or the plugin cannot rewrite the states as its own version.
     pub fn new(
         spec: Arc<Spec>,
+        version: u32,
         watermark: i64,
         groups: &SavedGroups,
         is_mine: impl Fn(&[u8]) -> bool,
     ) -> Result<Self, Failure> {
-        let live = Live::new(spec.clone()).map_err(|fault| report(&spec, *fault, None))?;
-        let aggregate = spec
+        let mut live = Live::new(spec.clone()).map_err(|fault| report(&spec, *fault, None))?;
+        let mut aggregate = spec
             .rules
             .clone()
             .map(|rules| Aggregate::new(rules, watermark, groups.iter().filter(|((key, _), _)| is_mine(key))));
+        if let Some(aggregate) = aggregate.as_mut().filter(|_| version != spec.state_version) {
+            let migrated = live.with(|instance| aggregate.migrated(version, spec.state_version, instance));
+            let migrated = migrated.map_err(|fault| report(&spec, *fault, None))?;
+            aggregate.rewrite(migrated);
+        }
         spec.meter.groups(aggregate.as_ref().map_or(0, |aggregate| aggregate.len() as i64));
-        Ok(Self { spec, live, aggregate, watermark })
+        Ok(Self { spec, live, aggregate, watermark, next: None })
     }
 
     /// Does one piece of work.
@@ -147,14 +167,51 @@ impl Worker {
             Work::Advance(time) => self.advance(time),
             Work::Close => self.close(),
             Work::Barrier => Ok(Outcome::default()),
+            Work::Prepare(successor) => {
+                self.prepare(successor);
+                Ok(Outcome::default())
+            }
+            Work::Settle(verdict) => {
+                // What it cost so far is the generation's that goes.
+                self.note(groups, &Tally::default());
+                self.settle(verdict);
+                Ok(Outcome::default())
+            }
         };
-        self.note(groups);
+        self.note(groups, &outcome.as_ref().map(|outcome| outcome.tally).unwrap_or_default());
         outcome
     }
 
     /// What changed since the last barrier.
     pub fn take_changes(&mut self) -> Changes {
         self.aggregate.as_mut().map(Aggregate::take_changes).unwrap_or_default()
+    }
+
+    /// Gets ready for another generation, or says why it cannot; what there is stays as it is.
+    fn prepare(&mut self, mut successor: Box<Successor>) {
+        let (from, to) = (self.spec.state_version, successor.spec.state_version);
+        let migrated = match &self.aggregate {
+            Some(aggregate) if from != to => aggregate.migrated(from, to, &mut *successor.instance),
+            _ => Ok(Migrated::default()),
+        };
+        match migrated {
+            Ok(migrated) => self.next = Some((successor, migrated)),
+            Err(fault) => {
+                let why = format!("its states cannot be rewritten as version {to}: {}", fault.message);
+                // Whoever comes second has nothing to add.
+                let _ = successor.refusal.set(why);
+            }
+        }
+    }
+
+    fn settle(&mut self, verdict: Verdict) {
+        let Some((successor, migrated)) = self.next.take().filter(|_| verdict == Verdict::Take) else { return };
+        let Successor { spec, instance, .. } = *successor;
+        self.live.exchange(spec.clone(), instance);
+        if let (Some(aggregate), Some(rules)) = (&mut self.aggregate, &spec.rules) {
+            aggregate.take_over(rules.clone(), migrated);
+        }
+        self.spec = spec;
     }
 
     fn batch(&mut self, input: usize, batch: Batch) -> Result<Outcome, Failure> {
@@ -218,7 +275,7 @@ impl Worker {
         if spec.is_read.refused {
             let why = fault.map_or(letter::Kind::Refused, |fault| fault.kind.into());
             let records = with_reasons(&from.gather(at), &spec.stage, reasons);
-            outcome.put_ranked(Port::Refused, why.beside(records), ranks);
+            outcome.put_ranked(Port::Refused, spec.about.beside(why.beside(records)), ranks);
             return Ok(());
         }
         let reason = || reasons.get(0).map(|text| String::from_utf8_lossy(text).into_owned()).unwrap_or_default();
@@ -263,10 +320,11 @@ impl Worker {
     }
 
     /// Puts what calls cost and did where others can see it.
-    fn note(&mut self, groups_before: usize) {
+    fn note(&mut self, groups_before: usize, tally: &Tally) {
         let meter = &self.spec.meter;
         let (usage, Effects { logs, counts }) = self.live.take_spent();
         meter.calls(usage);
+        self.spec.service.count(tally, usage.fuel);
         let groups = self.aggregate.as_ref().map_or(0, Aggregate::len);
         meter.groups(groups as i64 - groups_before as i64);
         if self.watermark != END {
@@ -360,7 +418,7 @@ fn report(spec: &Spec, fault: Fault, batch: Option<&Batch>) -> Failure {
         // Whoever takes the pipeline down tells why.
         return Gone.into();
     }
-    Failure::Fault(Box::new(Report::new(&spec.stage, &spec.plugin, &spec.digest, fault, batch)))
+    Failure::Fault(Box::new(Report::new(&spec.stage, &spec.plugin, &spec.about.digest, fault, batch)))
 }
 
 #[cfg(test)]

@@ -223,14 +223,28 @@ pub(crate) fn guest(kind: &str, name: &str) -> Vec<u8> {
 
 /// The same with `more` text in its module.
 pub(crate) fn guest_with(kind: &str, name: &str, more: &str) -> Vec<u8> {
+    guest_of(kind, name, &format!("{}\n{more}", wat(name)))
+}
+
+/// The text of a file of `tests/guests`.
+fn wat(name: &str) -> String {
     let manifest = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let described =
-        serde_json::json!({ "contract": "0.1.0", "kind": kind, "name": name, "version": "1.2.3" }).to_string();
-    let read = |name: &str| std::fs::read_to_string(manifest.join(format!("../tests/guests/{name}.wat"))).unwrap();
-    let common = read("common")
+    std::fs::read_to_string(manifest.join(format!("../tests/guests/{name}.wat"))).unwrap()
+}
+
+/// A plugin of `kind` that calls itself `name`, with the functions in `text`.
+pub(crate) fn guest_of(kind: &str, name: &str, text: &str) -> Vec<u8> {
+    let described = serde_json::json!({ "contract": "0.1.0", "kind": kind, "name": name, "version": "1.2.3" });
+    guest_described(kind, &described, text)
+}
+
+/// A plugin of `kind` that describes itself so, with the functions in `text`.
+pub(crate) fn guest_described(kind: &str, described: &serde_json::Value, text: &str) -> Vec<u8> {
+    let described = described.to_string();
+    let common = wat("common")
         .replace("LENGTH", &described.len().to_string())
         .replace("\"DESCRIBED\"", &format!("{described:?}"));
-    let mut module = wat::parse_str(format!("(module {common}\n{}\n{more})", read(name))).unwrap();
+    let mut module = wat::parse_str(format!("(module {common}\n{text})")).unwrap();
     let mut resolve = wit_parser::Resolve::default();
     let contract = include_str!("../../../plugin-sdk/wit/plugin.wit");
     let package = resolve.push_str("plugin.wit", contract).unwrap();

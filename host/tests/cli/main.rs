@@ -11,6 +11,7 @@ mod kills;
 mod letters;
 mod plugins;
 mod receivers;
+mod reloads;
 mod secrets;
 mod signals;
 mod state;

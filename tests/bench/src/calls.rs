@@ -10,6 +10,7 @@ use hashbrown::HashMap;
 use tidegate::{
     batch::{Batch, ColumnBuilder},
     config::OnError,
+    letter,
     plugin::{Engine, Fault, Instance, Interrupt, Kind, Limits, Plugin},
     stage::{
         aggregate::{Peers, Rules, Windowing},
@@ -119,7 +120,7 @@ pub fn measure(workload: Workload, batch: u64, size: usize, rounds: usize) -> an
         let input = &input;
         Ok(Box::new(move || {
             // A worker for each run, so that no run finds the groups of the one before.
-            let mut worker = Worker::new(spec.clone(), 0, &SavedGroups::new(), |_| true).map_err(failed)?;
+            let mut worker = Worker::new(spec.clone(), 0, 0, &SavedGroups::new(), |_| true).map_err(failed)?;
             let started = Start::now();
             let counted = plugged(&mut worker, input)?;
             let took = started.took();
@@ -171,12 +172,15 @@ pub(crate) fn spec(guest: &str, engine: &Engine, on_error: OnError) -> anyhow::R
     Ok(Arc::new(Spec {
         stage: guest.to_owned(),
         plugin: path.display().to_string(),
-        digest: String::new(),
+        about: letter::Plugin { name: guest.to_owned(), version: String::new(), digest: String::new() },
         kind,
         wants: Wants::new(&plugin.described().needs.iter().map(ToString::to_string).collect::<Vec<_>>(), None),
         on_error,
         is_read: ReadPorts::default(),
         rules: (kind == Kind::Aggregate).then_some(rules),
+        generation: 1,
+        state_version: plugin.described().state_version,
+        service: Arc::default(),
         maker: Arc::new(Fresh(plugin)),
         meter: Arc::new(Meter::default()),
         interrupt: Interrupt::default(),

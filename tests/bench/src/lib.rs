@@ -9,6 +9,7 @@ pub mod handwritten;
 pub mod kept;
 pub mod poison;
 pub mod records;
+pub mod reload;
 pub mod start;
 pub mod whole;
 

@@ -6,7 +6,7 @@ use anyhow::{Context as _, ensure};
 use bench::{
     calls::{self, BATCHES, SIZES, Workload},
     clock::Took,
-    kept, poison, start, whole,
+    kept, poison, reload, start, whole,
 };
 
 /// Rounds in which the sides of a comparison take turns.
@@ -22,18 +22,19 @@ const WHOLE: u64 = 400_000;
 type Part = fn() -> anyhow::Result<()>;
 
 fn main() -> anyhow::Result<()> {
-    let parts: [(&str, Part); 5] = [
+    let parts: [(&str, Part); 6] = [
         ("stage", one_stage),
         ("poison", poisoned),
         ("pipeline", whole_pipeline),
         ("kept", what_is_kept),
         ("start", starts),
+        ("reload", reloads),
     ];
     let only = std::env::args().nth(1);
     if let Some(only) = &only {
         ensure!(
             parts.iter().any(|(name, _)| name == only),
-            "there are `stage`, `poison`, `pipeline`, `kept` and `start`, no `{only}`"
+            "there are `stage`, `poison`, `pipeline`, `kept`, `start` and `reload`, no `{only}`"
         );
     }
     machine();
@@ -144,8 +145,34 @@ fn what_is_kept() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// The host that lies beside this program.
+fn program() -> anyhow::Result<PathBuf> {
+    Ok(std::env::current_exe().context("find this program")?.with_file_name("tidegate"))
+}
+
+fn reloads() -> anyhow::Result<()> {
+    let pauses = reload::pauses()?;
+    let micros = |took: std::time::Duration| took.as_secs_f64() * 1e6;
+    println!(
+        "\nA worker stands still for {:.1} µs when it exchanges generations, the median of {}; p99 {:.1} µs.",
+        micros(pauses.median),
+        reload::EXCHANGES,
+        micros(pauses.p99)
+    );
+    let all = reload::arrivals(&program()?, ROUNDS)?;
+    let (median, worst) =
+        (all.get(all.len() / 2).copied().unwrap_or_default(), all.last().copied().unwrap_or_default());
+    println!(
+        "From a plugin's being saved to the first record through it: {:.2} s, the median of {}; {:.2} s at worst.",
+        median.as_secs_f64(),
+        all.len(),
+        worst.as_secs_f64()
+    );
+    Ok(())
+}
+
 fn starts() -> anyhow::Result<()> {
-    let beside: PathBuf = std::env::current_exe().context("find this program")?.with_file_name("tidegate");
+    let beside = program()?;
     let result = start::measure(&beside, ROUNDS)?;
     println!("\nStart of five plugins to the last result of {} records, by the wall clock.\n", start::RECORDS);
     println!("| cache | s |");

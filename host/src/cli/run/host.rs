@@ -14,9 +14,9 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{Answer, Exit, Trouble, files::Checked, state};
 use crate::{
-    api::{self, Hosted, PluginInfo, Service, socket::Socket, socket::SocketError},
+    api::{self, Hosted, Service, socket::Socket, socket::SocketError},
     config::{Host, codes},
-    pipeline::{self, Drain, Parts, Running, open::Prepared},
+    pipeline::{self, Drain, Parts, Running},
 };
 
 /// A host whose pipelines run.
@@ -82,10 +82,11 @@ pub(super) async fn open(
         _ => None,
     };
     let mut parts = Vec::new();
-    let mut plugins = Vec::new();
-    for (Checked { file, prepared, .. }, durable) in checked.into_iter().zip(restored) {
-        plugins.push(plugins_of(&prepared));
+    for (Checked { file, mut prepared, .. }, durable) in checked.into_iter().zip(restored) {
         let name = prepared.graph.name.clone();
+        if let Some((_, Some(restored))) = &durable {
+            state::go_on(&mut prepared, restored)?;
+        }
         let opened = prepared.into_parts(topics.clone()).await.map_err(|error| {
             environment(unopened(format!("open `{name}` of {}: {error:#}", file.display()), &error))
         })?;
@@ -93,9 +94,9 @@ pub(super) async fn open(
     }
 
     let running: Vec<Running> = parts.into_iter().map(pipeline::start).collect();
-    let hosted = running.iter().zip(plugins).map(|(running, plugins)| {
+    let hosted = running.iter().map(|running| {
         let (board, commands) = (running.board.clone(), running.commands.clone());
-        Arc::new(Hosted { board, commands, plugins, end: OnceLock::new() })
+        Arc::new(Hosted { board, commands, end: OnceLock::new() })
     });
     let (drain_sender, drains) = mpsc::channel(1);
     let (all_ended, is_ended) = watch::channel(false);
@@ -133,14 +134,4 @@ fn unopened(message: String, error: &anyhow::Error) -> Trouble {
     } else {
         Trouble::of(message)
     }
-}
-
-fn plugins_of(prepared: &Prepared) -> Vec<PluginInfo> {
-    let info = |(stage, plugin): (&crate::config::graph::Stage, &crate::plugin::Plugin)| PluginInfo {
-        stage: stage.name.clone(),
-        name: plugin.described().name.clone(),
-        version: plugin.described().version.clone(),
-        digest: plugin.digest().to_owned(),
-    };
-    prepared.graph.stages.iter().zip(&prepared.plugins).map(info).collect()
 }

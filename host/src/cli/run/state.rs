@@ -75,6 +75,33 @@ pub(super) async fn restore(
     Ok((durable, restored))
 }
 
+/// Lets the generations serve first that were committed.
+pub(super) fn go_on(prepared: &mut Prepared, restored: &Restored) -> Result<(), Box<Answer>> {
+    let graph = prepared.graph.clone();
+    for ((at, stage), point) in graph.stages.iter().enumerate().zip(&restored.stages) {
+        let Some(standing) = point.as_ref().map(|point| &point.standing) else { continue };
+        let Err(why) = prepared.go_on_with(at, standing) else { continue };
+        let (pipeline, name, generation) = (graph.name.as_str(), stage.name.as_str(), standing.generation);
+        if prepared.state_version(at) == Some(standing.state_version) {
+            tracing::warn!(
+                pipeline,
+                stage = name,
+                generation,
+                error = why,
+                "what was committed cannot serve; the file does"
+            );
+            continue;
+        }
+        let version = standing.state_version;
+        let trouble = Trouble::of(format!(
+            "`{pipeline}`: go on with stage `{name}`: its states are of version {version}, which its file does not write, and generation {generation}, which does, cannot serve: {why}"
+        ));
+        let cure = format!("take the change of the plugin back, or give that state up with `--reset-state {name}`");
+        return Err(Box::new(Answer::failed(Exit::Usage, trouble.code(codes::STATE_UNFIT).cure(cure))));
+    }
+    Ok(())
+}
+
 /// Removes the dead letters of a pipeline that begins anew: its records come again, and so do they.
 fn give_up_letters(graph: &Graph, reset: &[String]) -> Result<(), Box<Answer>> {
     let is_named = |name: &String| name == "all" || name == LETTERS;

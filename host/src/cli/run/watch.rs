@@ -8,6 +8,7 @@ use std::{sync::Arc, time::Duration};
 use futures::{StreamExt as _, stream::FuturesUnordered};
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
+    sync::oneshot,
     task::JoinError,
     time::{Instant, MissedTickBehavior, interval, sleep_until},
 };
@@ -15,7 +16,11 @@ use tokio::{
 use super::{Exit, host::Opened, live::Live};
 use crate::{
     api::{End, Service},
-    pipeline::{Board, Command, Drain, Ended, Ending, Status},
+    pipeline::{
+        Board, Command, Drain, Ended, Ending, Status,
+        generations::Ask,
+        reload::{Order, What},
+    },
 };
 
 /// How long after the deadline of a drain tasks may take to notice it. One that hangs in a call of the system never does.
@@ -54,6 +59,7 @@ enum Happening {
     Ended(usize, Result<Ended, JoinError>),
     Signal(SignalKind),
     Drain(Drain),
+    Reload,
     Tick,
     GiveUp,
 }
@@ -73,7 +79,7 @@ struct Watch {
 /// Waits for the end of every pipeline, or for the second signal.
 pub(super) async fn watch(opened: Opened, terms: Terms, signals: Signals) -> Watched {
     let Opened { running, service, mut drains, all_ended, closing, servers, socket } = opened;
-    let Signals { mut interrupt, mut terminate } = signals;
+    let Signals { mut interrupt, mut terminate, mut hang_up } = signals;
     let over = terms.duration.map(|duration| Instant::now() + duration);
     let mut ticks = interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
@@ -97,6 +103,7 @@ pub(super) async fn watch(opened: Opened, terms: Terms, signals: Signals) -> Wat
             Some((at, ended)) = tasks.next() => Happening::Ended(at, ended),
             () = interrupt.come() => Happening::Signal(SignalKind::interrupt()),
             () = terminate.come() => Happening::Signal(SignalKind::terminate()),
+            () = hang_up.come() => Happening::Reload,
             Some(drain) = drains.recv() => Happening::Drain(drain),
             () = sleep_until(over.unwrap_or(now)), if over.is_some() => Happening::Drain(Drain::within(watch.terms.drain_deadline)),
             () = sleep_until(give_up.unwrap_or(now)), if give_up.is_some() => Happening::GiveUp,
@@ -130,6 +137,7 @@ impl Watch {
                 }
             }
             Happening::Drain(drain) => self.drain(drain),
+            Happening::Reload => self.reload(),
             Happening::Tick => self.terms.live.show(self.left.iter().map(|left| &*left.board)),
             Happening::GiveUp => {
                 for (at, left) in self.left.iter().enumerate().filter(|(_, left)| left.ended.is_none()) {
@@ -151,6 +159,24 @@ impl Watch {
         for commands in &self.commands {
             // Whoever has ended needs no telling, and no pipeline is told sixteen things before it listens.
             let _ = commands.try_send(Command::Drain(drain));
+        }
+    }
+
+    /// Asks for a reload of every plugin; what comes of each stands in the log.
+    fn reload(&self) {
+        for (commands, left) in self.commands.iter().zip(&self.left) {
+            let (commands, stages) = (commands.clone(), left.board.graph().stages.len());
+            tokio::spawn(async move {
+                for stage in 0..stages {
+                    let (answer, answered) = oneshot::channel();
+                    let order = Order { stage, what: What::Reload(Ask::PERSON, None), answer };
+                    if commands.send(Command::Reload(order)).await.is_err() {
+                        return;
+                    }
+                    // One after the other: they share the machine with the records.
+                    let _ = answered.await;
+                }
+            });
         }
     }
 
@@ -201,16 +227,22 @@ pub(super) fn word(ending: &Ending) -> &'static str {
     }
 }
 
-/// The signals that drain a host.
+/// The signals that drain a host, and the one that reloads its plugins.
 pub(super) struct Signals {
     interrupt: Caught,
     terminate: Caught,
+    hang_up: Caught,
 }
 
 impl Signals {
     /// Catches them from now on; those that come before [`watch`] are kept for it.
     pub(super) fn catch() -> Self {
-        Self { interrupt: Caught::new(SignalKind::interrupt()), terminate: Caught::new(SignalKind::terminate()) }
+        let caught = Caught::new;
+        Self {
+            interrupt: caught(SignalKind::interrupt()),
+            terminate: caught(SignalKind::terminate()),
+            hang_up: caught(SignalKind::hangup()),
+        }
     }
 }
 

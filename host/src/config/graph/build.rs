@@ -115,6 +115,7 @@ pub(super) fn build(
             key: settled.stage.key.as_ref().map(|key| key.value.clone()),
             window: settled.window,
             ttl: settled.stage.ttl.as_ref().map(|ttl| ttl.value),
+            reload: settled.stage.reload.clone(),
             was: settled.stage.was.as_ref().map(|was| was.value.clone()),
             fields: shared(wanted.of_stages.get(*i)),
             ids: wanted.ids.contains(&Producer::Stage(*i)),

@@ -26,11 +26,12 @@ use crate::{
         Limits, OnError, Retry, Secret, Watermark,
         graph::{self, Consumer, Edge, Graph, Input, Output, Port, Producer, Windowing},
     },
+    letter,
     log::Access,
     plugin::Kind,
     sink::Sink,
     source::{Chunk, Position, Read, Source},
-    stage::fake::Fake,
+    stage::{fake::Fake, worker::Maker},
     store::Store,
     unit::{Rate, Size, Span},
 };
@@ -121,6 +122,13 @@ impl Source for Numbers {
     fn stop(&mut self) {
         self.is_stopped.store(true, Ordering::SeqCst);
     }
+}
+
+/// A plugin whose bytes have this digest.
+pub(super) fn plugin(digest: &str, maker: impl Maker + 'static) -> PluginPart {
+    let about = letter::Plugin { name: "fake".to_owned(), version: "1".to_owned(), digest: digest.to_owned() };
+    let (service, maker) = (Arc::default(), Arc::new(maker));
+    PluginPart { about, state_version: 1, needs: Vec::new(), generation: 1, service, maker }
 }
 
 /// A graph in short words. Every stage and sink reads a comma-separated list of outputs.
@@ -401,6 +409,7 @@ impl Plan {
             key: None,
             window: if *kind == Kind::Aggregate { self.window } else { Windowing::None },
             ttl: None,
+            reload: Default::default(),
             was: self.was.clone().filter(|_| *kind == Kind::Aggregate),
             fields: [].into(),
             ids: false,
@@ -465,13 +474,14 @@ impl Plan {
         let panics_after = gate.is_some().then(|| collected.handed.clone());
         let mut fake = self.fake.clone();
         fake.panics_after = panics_after;
-        let plugin = PluginPart { digest: "0".to_owned(), state_version: 1, maker: Arc::new(fake) };
+        let plugin = plugin("0", fake);
         Parts {
             plugins: graph.stages.iter().map(|_| plugin.clone()).collect(),
             sinks: sinks.collect(),
             sources: sources.collect(),
             graph: Arc::new(graph),
             letters: Access::default(),
+            reloading: None,
             topics: None,
             durable: None,
         }

@@ -54,7 +54,7 @@ fn batch(records: &[(usize, &str)]) -> Batch {
 
 /// Has batches worked off that the records before each of `cuts` make, those not in `keep` left out.
 fn run(spec: Spec, values: &[String], cuts: &[usize], keep: impl Fn(&str) -> bool) -> Result<Run, Failure> {
-    let mut worker = Worker::new(Arc::new(spec), BEGIN, &SavedGroups::new(), |_| true)?;
+    let mut worker = Worker::new(Arc::new(spec), 1, BEGIN, &SavedGroups::new(), |_| true)?;
     let (mut run, mut from) = (Run::default(), 0);
     for to in cuts.iter().copied().chain([values.len()]) {
         let records: Vec<(usize, &str)> =
@@ -142,7 +142,7 @@ fn a_record_that_faults_stops_the_pipeline_or_is_dropped_as_configured_where_nob
 fn a_group_that_faults_is_refused_with_the_reason_or_stops_the_pipeline() {
     let records = batch(&[(0, "2"), (1, "3")]).with_keys(["good", "bad!"].iter().collect()).unwrap();
     let work = |spec: Spec| {
-        let mut worker = Worker::new(Arc::new(spec), BEGIN, &SavedGroups::new(), |_| true)?;
+        let mut worker = Worker::new(Arc::new(spec), 1, BEGIN, &SavedGroups::new(), |_| true)?;
         worker.work(Work::Batch(0, records.clone()))?;
         worker.work(Work::Advance(END))
     };
@@ -163,7 +163,7 @@ fn a_group_that_faults_is_refused_with_the_reason_or_stops_the_pipeline() {
 fn faults_are_counted_by_kind_and_what_was_too_much_at_once_is_halved() {
     let values: Vec<String> = ["2", "pair", "4", "pair"].map(str::to_owned).to_vec();
     let spec = Arc::new(spec(Kind::Filter, None));
-    let mut worker = Worker::new(spec.clone(), BEGIN, &SavedGroups::new(), |_| true).unwrap();
+    let mut worker = Worker::new(spec.clone(), 1, BEGIN, &SavedGroups::new(), |_| true).unwrap();
     let records: Vec<(usize, &str)> = values.iter().map(String::as_str).enumerate().collect();
     for faults in [1, 1] {
         let outcome = worker.work(Work::Batch(0, batch(&records))).unwrap();
@@ -176,7 +176,7 @@ fn faults_are_counted_by_kind_and_what_was_too_much_at_once_is_halved() {
 #[test]
 fn an_instance_that_has_aged_costs_no_record_and_makes_way_for_a_fresh_one() {
     let spec = Arc::new(spec(Kind::Filter, None));
-    let mut worker = Worker::new(spec.clone(), BEGIN, &SavedGroups::new(), |_| true).unwrap();
+    let mut worker = Worker::new(spec.clone(), 1, BEGIN, &SavedGroups::new(), |_| true).unwrap();
     let records: Vec<(usize, &str)> = ["second"; 4].into_iter().enumerate().collect();
     for faults in [0, 1, 1, 2] {
         let outcome = worker.work(Work::Batch(0, batch(&records))).unwrap();
