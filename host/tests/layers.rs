@@ -175,6 +175,7 @@ fn the_machines_clock_is_read_only_where_nothing_is_decided_by_it() {
         "api/metrics.rs",
         "cli/dlq.rs",
         "pipeline/durable.rs",
+        "pipeline/shelf.rs",
         "sink/file/outlet.rs",
         "sink/http/answer.rs",
         "source/file/tail.rs",
