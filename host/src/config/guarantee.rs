@@ -18,11 +18,7 @@ use super::{
     graph::{Consumer, Graph, Input, Output, Producer, Sink},
     load::Loaded,
 };
-use crate::{
-    sink::http::Requests,
-    source::journal::Answer,
-    unit::Span,
-};
+use crate::{sink::http::Requests, source::journal::Answer, unit::Span};
 
 /// How often each record counts at a sink, weakest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]

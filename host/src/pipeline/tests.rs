@@ -9,6 +9,7 @@ mod durable;
 mod guests;
 mod letters;
 mod model;
+mod numbers;
 mod order;
 mod parts;
 mod reloads;
@@ -23,7 +24,8 @@ use std::{
 };
 
 use collect::Collected;
-use parts::{Plan, numbers};
+use numbers::numbers;
+use parts::Plan;
 use proptest::prelude::*;
 
 use super::*;

@@ -3,10 +3,7 @@
 //! Owns what is written, synced, read again and removed. It must not know who is answered. Invariant: a chunk that was
 //! taken is appended once, however often the disk was full between, and given back only when it is durable.
 
-use std::{
-    sync::Arc,
-    time::{SystemTime, UNIX_EPOCH},
-};
+use std::sync::Arc;
 
 use anyhow::{Context as _, ensure};
 
@@ -15,6 +12,7 @@ use crate::{
     batch::Limit,
     log::{self, Error, From, Keep, Log, Mark, Reader, Settings},
     source::{Chunk, Kept},
+    time::now,
 };
 
 /// Length of a segment: little, for whole ones are what is removed behind the commits.
@@ -203,9 +201,4 @@ fn skipped(chunk: Chunk, count: u64) -> Chunk {
     let batch = chunk.batch.slice(of_batch, chunk.batch.len());
     let undecoded = chunk.undecoded.into_iter().skip(count - of_batch).collect();
     Chunk { batch, undecoded, ..Chunk::default() }
-}
-
-fn now() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
