@@ -77,6 +77,7 @@ fn survived(bug: &str, killers: &[&str]) -> Vec<String> {
         .env("TIDEGATE_BUG", bug)
         .env("TIDEGATE_SEEDS", "100")
         .env("PROPTEST_MAX_SHRINK_ITERS", "0")
+        .env("PROPTEST_DISABLE_FAILURE_PERSISTENCE", "1")
         .stdin(Stdio::null());
     let output = command.output().unwrap();
     let said = String::from_utf8_lossy(&output.stdout);

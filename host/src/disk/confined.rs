@@ -131,11 +131,12 @@ impl Below for Confined {
         for number in last.saturating_add(1).. {
             let to = format!("{name}.{number}");
             match fs::renameat_with(&parent, name, &parent, &to, RenameFlags::NOREPLACE) {
-                Err(Errno::EXIST) => {}
+                Err(Errno::EXIST) => continue,
                 // File systems that know no such flag: the listing above has shown that the name is free.
-                Err(Errno::INVAL | Errno::NOSYS) => return Ok(fs::renameat(&parent, name, &parent, &to)?),
-                other => return Ok(other?),
+                Err(Errno::INVAL | Errno::NOSYS) => fs::renameat(&parent, name, &parent, &to)?,
+                other => other?,
             }
+            return Ok(fs::fsync(&parent)?);
         }
         Err(Errno::EXIST.into())
     }

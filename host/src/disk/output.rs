@@ -78,7 +78,8 @@ pub trait Below: Debug + Send {
     /// Whatever the disk says; `ELOOP`, `EXDEV`, `ENOTDIR`, `EISDIR` and `ENXIO` mean that something else stands there.
     fn append(&self, path: &str) -> io::Result<Box<dyn Output>>;
 
-    /// Renames the file at `path` to `path.N`, with N one higher than any that is there.
+    /// Renames the file at `path` to `path.N`, with N one higher than any that is there, and makes that durable: a disk that
+    /// kept what takes the name next, and not this, would have lost the file.
     ///
     /// # Errors
     /// Whatever the disk says.

@@ -27,7 +27,7 @@ pub(crate) const RECORDS: u64 = 6_000;
 const CLIENTS: usize = 8;
 
 /// So many kills that what may happen has happened.
-const MANY: u32 = 40;
+const MANY: u32 = 200;
 
 /// How long a host may take to be ready again; ten times what is expected.
 const READY: Duration = Duration::from_secs(20);
@@ -132,7 +132,8 @@ fn a_host_killed_again_and_again_writes_what_one_that_lives_writes() {
 fn a_plain_sink_of_a_host_killed_again_and_again_is_given_everything_at_least_once() {
     let (folder, seed, kills) = (Folder::new(), seed(), kills() / 5);
     let records = RECORDS * u64::from(kills);
-    let line = |n: u64| format!("{{\"n\":{n}}}");
+    // So long that some of an epoch is written before its barrier comes.
+    let line = |n: u64| format!("{{\"n\":{n},\"pad\":\"{}\"}}", "x".repeat(200));
     folder.write("input.ndjson", (0..records).map(|n| line(n) + "\n").collect::<String>());
     let pipeline = "version: 1\nname: plain\nepoch: 100ms\n\
                     sources:\n  in: { file: { path: input.ndjson }, decode: json, rate: 25000/s }\n\

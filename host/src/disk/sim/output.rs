@@ -9,7 +9,10 @@ use std::{
 };
 
 use super::{
-    super::{About, Below, Disk, How, Output, Outputs, output::shelved},
+    super::{
+        About, Below, Disk, How, Output, Outputs,
+        output::{above, shelved},
+    },
     Need, Sim, SimFile, State,
 };
 
@@ -63,7 +66,8 @@ impl Below for SimBelow {
     fn shelve(&self, path: &str) -> io::Result<()> {
         let path = self.folder.join(path);
         let next = shelved(&self.sim, &path)?.last().map_or(1, |(number, _)| number + 1);
-        self.sim.rename(&path, Path::new(&format!("{}.{next}", path.display())))
+        self.sim.rename(&path, Path::new(&format!("{}.{next}", path.display())))?;
+        self.sim.sync_folder(above(&path))
     }
 
     fn sync_names(&self, path: &str) -> io::Result<()> {

@@ -45,7 +45,7 @@ fn run(n: u64, failure: Failure) -> (String, bool) {
         disk.restart(n);
         assert!(fired, "it fell although nothing had failed");
     }
-    panic!("one failure ended {LIVES} lives");
+    panic!("{failure:?} at operation {n} ended {LIVES} lives");
 }
 
 /// Fails one operation after another, until there are no more.
