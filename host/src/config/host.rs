@@ -189,7 +189,7 @@ mod tests {
 
     #[test]
     fn what_is_later_or_unknown_is_refused_all_at_once() {
-        let faults = loaded("journal: ./x\nmemry: 1GiB\nthreads: { max: 3 }\n").unwrap_err();
+        let faults = loaded("sliding: ./x\nmemry: 1GiB\nthreads: { max: 3 }\n").unwrap_err();
         let codes: Vec<_> = faults.iter().map(|fault| fault.code).collect();
         assert_eq!(codes, [codes::NOT_YET, codes::UNKNOWN_FIELD, codes::OUT_OF_RANGE]);
     }
