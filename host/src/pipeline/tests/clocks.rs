@@ -1,6 +1,6 @@
 //! What a source says of event time, item by item.
 
-use parts::Numbers;
+use numbers::Numbers;
 use tokio::{
     sync::{Semaphore, mpsc},
     task::JoinHandle,

@@ -2,14 +2,10 @@
 
 use std::{
     path::PathBuf,
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicBool, AtomicU64, Ordering},
-    },
+    sync::{Arc, Mutex, atomic::Ordering},
     time::Duration,
 };
 
-use futures::{FutureExt, future::BoxFuture};
 use tokio::sync::Semaphore;
 
 use super::{
@@ -21,7 +17,7 @@ use super::{
     numbers::Numbers,
 };
 use crate::{
-    batch::{Batch, Limit},
+    batch::Limit,
     codec::{Format, Stamp},
     config::{
         Limits, OnError, Retry, Secret, State, Watermark, WhenFull,
@@ -31,7 +27,7 @@ use crate::{
     log::Access,
     plugin::Kind,
     sink::Sink,
-    source::{Chunk, Position, Read, Source},
+    source::Source,
     stage::{fake::Fake, worker::Maker},
     store::Store,
     unit::{Rate, Size, Span},
