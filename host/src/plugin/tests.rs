@@ -2,7 +2,6 @@
 
 mod cache;
 mod calls;
-mod chance;
 mod limits;
 mod load;
 mod reply;
@@ -43,11 +42,7 @@ fn of_world(world: &str, module: &str) -> Vec<u8> {
 }
 
 fn of_contract(contract: &str, world: &str, module: &str) -> Vec<u8> {
-    naming(contract, world, wat::parse_str(module).unwrap())
-}
-
-/// `module`, which says of itself that it implements `world` of `contract`.
-fn naming(contract: &str, world: &str, mut module: Vec<u8>) -> Vec<u8> {
+    let mut module = wat::parse_str(module).unwrap();
     let mut resolve = wit_parser::Resolve::default();
     let package = resolve.push_str("plugin.wit", contract).unwrap();
     let world = resolve.select_world(&[package], Some(world)).unwrap();
