@@ -174,6 +174,8 @@ pub fn spec(graph: &Graph, at: usize, plugin: &PluginPart, board: &Board, interr
         maker: plugin.maker.clone(),
         interrupt: interrupt.clone(),
         meter: board.stages.get(at)?.clone(),
+        gate: board.stage_gates.get(at)?.clone(),
+        then: stage.breaker.then.value,
     }))
 }
 
@@ -229,7 +231,7 @@ pub fn stage(
         tally,
         received,
         standing,
-        is_tripped: false,
+        round: 0,
         is_migrating: false,
     };
     Ok((conductor, hands))

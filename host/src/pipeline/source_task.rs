@@ -13,7 +13,7 @@ use tokio::{
 };
 use xxhash_rust::xxh3::xxh3_128;
 
-use super::{committed::SourcePoint, pace::Pace};
+use super::committed::SourcePoint;
 use crate::{
     batch::{Batch, Column, ID, Limit},
     bug,
@@ -26,6 +26,7 @@ use crate::{
         lane::Gone,
         meter::Meter,
         outlet::{Control, Outlet, Port, Sent},
+        pace::Pace,
         tally::Tally,
     },
     time::{BEGIN, Clock, END, Mark, Wall},

@@ -28,6 +28,15 @@ pub enum Taken {
     Over,
 }
 
+/// What a receiver takes in at present.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Appetite {
+    /// Whatever is next.
+    All,
+    /// What stands in front of the first records of each input.
+    NoRecords,
+}
+
 /// The state of alignment.
 #[derive(Clone, Debug)]
 pub struct Intake {
@@ -55,16 +64,11 @@ impl Intake {
 
     /// Takes the next thing to do, if there is one. Lanes beyond the inputs are left alone.
     pub fn take(&mut self, lanes: &mut [Lane<Item>]) -> Option<Taken> {
-        self.take_where(lanes, |_| true)
+        self.take_of(lanes, Appetite::All)
     }
 
-    /// Takes the next thing to do in front of which no batch stands: batches stay where they are, and so does what is
-    /// behind them.
-    pub fn take_control(&mut self, lanes: &mut [Lane<Item>]) -> Option<Taken> {
-        self.take_where(lanes, |item| !matches!(item, Item::Batch(_)))
-    }
-
-    fn take_where(&mut self, lanes: &mut [Lane<Item>], admits: impl Fn(&Item) -> bool) -> Option<Taken> {
+    /// As [`take`](Self::take), of what the receiver has an appetite for.
+    pub fn take_of(&mut self, lanes: &mut [Lane<Item>], appetite: Appetite) -> Option<Taken> {
         let inputs = self.held.len();
         let lanes = lanes.get_mut(..inputs)?;
         let mut turn = 0;
@@ -75,8 +79,11 @@ impl Intake {
             if is_held && !bug::is_seeded("barrier-overtaken-at-alignment") {
                 continue;
             }
-            let lane = lanes.get_mut(input).filter(|lane| lane.peek().is_some_and(&admits));
-            let Some(item) = lane.and_then(Lane::pop) else { continue };
+            let Some(lane) = lanes.get_mut(input) else { continue };
+            if appetite == Appetite::NoRecords && matches!(lane.peek(), Some(Item::Batch(_))) {
+                continue;
+            }
+            let Some(item) = lane.pop() else { continue };
             let taken = match item {
                 Item::Batch(batch) => {
                     self.next = (input + 1) % inputs;

@@ -20,7 +20,7 @@ use crate::{
     batch::Limit,
     codec::{Format, Stamp},
     config::{
-        Limits, OnError, Retry, Secret, State, Watermark, WhenFull,
+        Breaker, Limits, OnError, Retry, Secret, State, Watermark, WhenFull,
         graph::{self, Consumer, Edge, Graph, Input, Output, Port, Producer, Windowing},
     },
     letter,
@@ -60,7 +60,8 @@ pub(super) struct Plan {
     batch: usize,
     capacity: usize,
     on_error: OnError,
-    fake: Fake,
+    breaker: Breaker,
+    pub(super) fake: Fake,
     gate: Mutex<Option<Arc<Semaphore>>>,
     failing: usize,
     troubled: Option<String>,
@@ -90,6 +91,7 @@ impl Plan {
             batch: 64,
             capacity: 8192,
             on_error: OnError::Stop,
+            breaker: Breaker::default(),
             fake: Fake::default(),
             gate: Mutex::default(),
             failing: 0,
@@ -198,6 +200,12 @@ impl Plan {
 
     pub(super) fn on_error(mut self, on_error: OnError) -> Self {
         self.on_error = on_error;
+        self
+    }
+
+    /// Stages open like this.
+    pub(super) fn breaker(mut self, breaker: Breaker) -> Self {
+        self.breaker = breaker;
         self
     }
 
@@ -337,6 +345,7 @@ impl Plan {
             workers: *workers,
             limits: Limits::default(),
             on_error: self.on_error,
+            breaker: self.breaker.clone(),
             key: None,
             window: if *kind == Kind::Aggregate { self.window } else { Windowing::None },
             ttl: None,
@@ -384,6 +393,7 @@ impl Plan {
                     format: Format::Lines,
                     asked: None,
                     retry: Retry::default(),
+                    breaker: Breaker::default(),
                 })
                 .collect(),
             edges,

@@ -259,7 +259,8 @@ impl Life {
         for (number, (sink, config)) in begun_sinks.into_iter().zip(&graph.sinks).enumerate() {
             let point = committed.sinks[number].clone();
             let (retry, meter, board) = (config.retry.clone(), Arc::default(), board.clone());
-            let mut task = SinkTask { number, name: config.name.clone(), sink, retry, meter, board, trouble: None };
+            let (gate, then, name) = (Arc::default(), config.breaker.then.value, config.name.clone());
+            let mut task = SinkTask { number, name, sink, retry, gate, then, meter, board, trouble: None };
             let inbox = wiring.inboxes.remove(&Consumer::Sink(number)).unwrap();
             let outlet = wiring.outlets.remove(&Producer::Sink(number)).unwrap_or_default();
             let (sender, committed) = (report_sender.clone(), committed_epoch.clone());
