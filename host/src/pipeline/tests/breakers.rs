@@ -122,6 +122,7 @@ async fn pauses_leave_no_trace_in_states_and_windows() {
         let (parts, collected) = plan.parts();
         let running = start(parts);
         let board = running.board.clone();
+        until("it runs", || board.phase() == Phase::Running).await;
         let mut nth = 0;
         while !running.task.is_finished() {
             nth += 1;
