@@ -8,7 +8,7 @@ use std::{
 static SEEDED: LazyLock<Option<String>> = LazyLock::new(|| std::env::var("TIDEGATE_BUG").ok());
 
 /// What goes wrong, and the tests that have to fail then, each of them.
-const BUGS: [(&str, &[&str]); 12] = [
+const BUGS: [(&str, &[&str]); 13] = [
     // Sources are told of a commit that is still being written.
     (
         "acknowledge-before-the-commit",

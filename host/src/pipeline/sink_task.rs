@@ -272,7 +272,7 @@ impl SinkTask {
     }
 
     /// Sends on what was taken in long ago and has been turned down since; the sink has kept it.
-    async fn tell_returned(&self, returned: &[Returned], outlet: &mut Outlet) -> Result<(), SinkFailure> {
+    async fn tell_returned(&mut self, returned: &[Returned], outlet: &mut Outlet) -> Result<(), SinkFailure> {
         if !outlet.is_read(Port::Refused) {
             if let Some(reason) = returned.iter().flat_map(|back| &back.reasons).next() {
                 tracing::warn!(sink = self.name, reason, "records refused");

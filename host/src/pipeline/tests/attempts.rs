@@ -95,7 +95,7 @@ fn drive(down: Duration, breaker: &Breaker, retry: Retry) -> Driven {
     let sink = Down { until, in_hand: Vec::new(), taken: 0, last: 0, written: written.clone(), tried: tried.clone() };
     let (then, meter) = (breaker.then.value, Arc::default());
     let (name, sink, number) = ("out".to_owned(), Box::new(sink), 0);
-    let mut task = SinkTask { number, name, sink, retry, gate: gate.clone(), then, meter, board };
+    let mut task = SinkTask { number, name, sink, retry, gate: gate.clone(), then, meter, board, trouble: None };
     let point = SinkPoint { received: vec![0], sent: vec![0], ..SinkPoint::default() };
     let (keep, committed) = tokio::sync::watch::channel(Epoch(0));
     let (reporting, reports) = mpsc::channel(1);
