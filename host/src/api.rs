@@ -4,6 +4,7 @@
 //! nothing on TCP. It must not know clap or how a pipeline is made. Invariant: nothing here is on the way of a batch; a
 //! board is read, and a drain is asked for.
 
+pub mod breakers;
 pub mod client;
 mod guard;
 pub mod kept;

@@ -8,6 +8,7 @@ mod answer;
 mod ask;
 mod audit;
 pub mod author;
+mod breaker;
 mod check;
 mod compile_worker;
 mod completions;
@@ -73,6 +74,9 @@ enum Verb {
     /// Look at dead letters, records that could not be processed, and give them up.
     #[command(subcommand)]
     Dlq(dlq::Verb),
+    /// See which stages and sinks are left alone for their failures, and open or close their breakers.
+    #[command(subcommand)]
+    Breaker(breaker::Verb),
     /// Look at topics: who writes, who reads, how far each has come.
     #[command(subcommand)]
     Topic(topic::Verb),
@@ -103,6 +107,7 @@ impl Verb {
             Self::Epoch(verb) => verb.name(),
             Self::Audit(_) => "audit",
             Self::Dlq(verb) => verb.name(),
+            Self::Breaker(verb) => verb.name(),
             Self::Topic(verb) => verb.name(),
             Self::Plugin(verb) => verb.name(),
             Self::Doctor(_) => "doctor",
@@ -124,6 +129,7 @@ impl Verb {
             Self::Epoch(verb) => verb.perform(),
             Self::Audit(verb) => verb.perform(),
             Self::Dlq(verb) => verb.perform(),
+            Self::Breaker(verb) => verb.perform(),
             Self::Topic(verb) => verb.perform(),
             Self::Plugin(verb) => verb.perform(),
             Self::Doctor(verb) => verb.perform(),

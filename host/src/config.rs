@@ -5,6 +5,7 @@
 //! Invariant: a [`graph::Graph`] exists only for a file without a fault.
 
 pub mod advice;
+mod breaker;
 pub mod budget;
 pub mod codes;
 pub mod diagnostic;
@@ -28,13 +29,14 @@ mod vars;
 mod yaml;
 
 pub use crate::secret::{Secret, mask};
+pub use breaker::{Breaker, Then};
 pub use diagnostic::{Diagnostic, Severity};
 pub use fences::load_markdown;
 pub use host::{Api, Host, LoadedHost, Log, LogFormat, LogLevel, Plugins, Threads, load_host};
 pub use limits::{Fuel, Limits};
 pub use load::{Loaded, in_order, load};
 pub use pipeline::{
-    BatchSize, Capacity, DeadLetters, Edge, From, Late, OnError, Pipeline, Retry, Sink, Source, Stage, Target,
+    BatchSize, Capacity, DeadLetters, Edge, From, GiveUp, Late, OnError, Pipeline, Retry, Sink, Source, Stage, Target,
     Watermark, Window,
 };
 pub use place::{Spanned, Table};

@@ -102,6 +102,8 @@ pub enum Kind {
     BadReply,
     /// It makes the plugin exit.
     Exit,
+    /// The breaker of its stage or sink was open: nobody has tried it.
+    BreakerOpen,
 }
 
 /// Name of the further column of refused records that says their kind, in one byte each: its place in [`KINDS`]. Absent
@@ -113,7 +115,7 @@ const WHY: &str = "why";
 const BY: &str = "by";
 
 /// A byte never changes its meaning, for it is kept.
-const KINDS: [Kind; 9] = [
+const KINDS: [Kind; 10] = [
     Kind::Refused,
     Kind::Decode,
     Kind::Trap,
@@ -123,6 +125,7 @@ const KINDS: [Kind; 9] = [
     Kind::OutputLimit,
     Kind::BadReply,
     Kind::Exit,
+    Kind::BreakerOpen,
 ];
 
 impl Kind {
@@ -144,7 +147,7 @@ impl Kind {
     }
 
     /// All of them.
-    pub const ALL: [Self; 9] = KINDS;
+    pub const ALL: [Self; 10] = KINDS;
 
     /// What it is called in one word, in files and on the command line.
     pub fn name(self) -> &'static str {
@@ -158,6 +161,7 @@ impl Kind {
             Self::OutputLimit => "output_limit",
             Self::BadReply => "bad_reply",
             Self::Exit => "exit",
+            Self::BreakerOpen => "breaker_open",
         }
     }
 }

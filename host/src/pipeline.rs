@@ -3,7 +3,9 @@
 //! Owns supervision. It must not know HTTP, clap or files of configuration. Invariants: only this module starts tasks
 //! that touch batches, through [`crew`]; positions never pass an uncommitted record.
 
+mod attempt;
 pub mod board;
+pub mod breakers;
 pub mod build;
 mod candidate;
 pub mod committed;
@@ -18,7 +20,6 @@ mod launch;
 pub mod ledger;
 pub mod letters;
 pub mod open;
-pub mod pace;
 pub mod reload;
 pub mod retry;
 pub mod run;

@@ -72,6 +72,11 @@ pub trait Sink: Send {
         None
     }
 
+    /// Lets go of everything that it has in hand, for `reason`, and tells it as refused; whether it can.
+    fn give_up(&mut self, _reason: &str, _refused: &mut Vec<Refused>) -> bool {
+        false
+    }
+
     /// Whether `restore` ends for good what a call that was given up may still be doing, so that another run may begin.
     fn lets_go(&self) -> bool {
         false

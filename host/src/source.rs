@@ -3,6 +3,8 @@
 //! Owns the face that every source shows. A source must not know channels, barriers or the graph: it reads, says
 //! where it stands, and is told what has been committed.
 
+use std::sync::{Arc, atomic::AtomicBool};
+
 use futures::future::BoxFuture;
 
 use crate::batch::{Batch, Limit};
@@ -101,6 +103,11 @@ pub trait Source: Send {
     /// Whether somebody waits for what was read to be committed, so that an epoch should begin soon.
     fn is_awaited(&self) -> bool {
         false
+    }
+
+    /// A flag that is raised while the pipeline is paused, where the source turns others away meanwhile.
+    fn paused(&self) -> Option<Arc<AtomicBool>> {
+        None
     }
 
     /// Takes nothing new from now on: a drain has begun. `read` returns what has been accepted, then `End`.

@@ -5,12 +5,14 @@
 
 pub mod aggregate;
 pub mod assemble;
+pub mod breaker;
 pub mod conductor;
 pub mod control;
 mod exchange;
 pub mod failure;
 #[cfg(test)]
 pub(crate) mod fake;
+pub mod gate;
 pub mod generation;
 pub mod intake;
 pub mod isolate;
@@ -19,12 +21,15 @@ pub mod live;
 pub mod meter;
 pub mod outcome;
 pub mod outlet;
+pub mod pace;
 pub mod prepare;
+pub mod spec;
 pub mod spread;
 pub mod table;
 pub mod tally;
 pub mod turns;
 pub mod verify;
+pub mod witness;
 pub mod worker;
 
 use crate::{batch::Batch, epoch::Epoch, time::Mark};

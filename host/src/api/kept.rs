@@ -139,7 +139,7 @@ pub(super) struct Which {
 }
 
 /// The pipelines that are meant.
-fn hosted<'s>(service: &'s Service, named: Option<&str>) -> Result<Vec<&'s Arc<Hosted>>, Refused> {
+pub(super) fn hosted<'s>(service: &'s Service, named: Option<&str>) -> Result<Vec<&'s Arc<Hosted>>, Refused> {
     let all = service.pipelines.iter();
     let meant: Vec<_> = all.filter(|one| named.is_none_or(|name| one.board.graph().name == name)).collect();
     if meant.is_empty() {

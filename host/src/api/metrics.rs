@@ -278,6 +278,19 @@ pub const FAMILIES: &[Family] = &[
             whole(view, to, off.sum::<u64>() as f64);
         },
     ),
+    gauge(
+        "tidegate_breaker_open",
+        "Whether the breaker of a stage or sink is open: 1, or 0",
+        &["pipeline", "name"],
+        |view, to| {
+            for part in view.status.stages.iter().chain(&view.status.sinks) {
+                if let Some(breaker) = &part.breaker {
+                    let is_open = f64::from(u8::from(breaker.opened.is_some()));
+                    to.push((vec![view.status.pipeline.clone(), part.name.clone()], is_open));
+                }
+            }
+        },
+    ),
     counter(
         "tidegate_restarts_total",
         "Restarts of a pipeline inside the process, each after a fault of the host's own code",
@@ -327,6 +340,7 @@ fn results(view: &View<'_>, parts: &[PartStatus], to: &mut Samples) {
             ("absorbed", tally.absorbed),
             ("late", tally.late),
             ("refused", tally.refused),
+            ("dropped", tally.dropped),
             ("lost", tally.lost),
             ("produced", tally.produced),
         ] {

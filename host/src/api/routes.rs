@@ -15,7 +15,7 @@ use axum::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{Drained, HostStatus, Letterbox, Service, VERSION, guard, kept, metrics, reload};
+use super::{Drained, HostStatus, Letterbox, Service, VERSION, breakers, guard, kept, metrics, reload};
 use crate::{
     letter,
     pipeline::{Drain, OpenWindows, board::NotReady},
@@ -27,6 +27,8 @@ pub fn control(service: Arc<Service>) -> Router {
     readings()
         .route("/api/v1/drain", post(drain))
         .route("/api/v1/epoch", post(kept::epoch))
+        .route("/api/v1/breakers", get(breakers::list))
+        .route("/api/v1/breakers/{pipeline}/{name}/{lever}", post(breakers::pull))
         .route("/api/v1/epochs", get(kept::epochs))
         .route("/api/v1/audit", get(kept::audit))
         .route("/api/v1/state/groups", get(kept::groups))

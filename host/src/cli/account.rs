@@ -46,6 +46,7 @@ fn row(part: &Part) -> Vec<String> {
         (tally.absorbed, "absorbed"),
         (tally.late, "late"),
         (tally.refused, "refused"),
+        (tally.dropped, "dropped"),
         (tally.lost, "lost"),
     ]
     .into_iter()

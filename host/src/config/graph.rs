@@ -10,7 +10,7 @@ use std::{
 };
 
 use super::{
-    Diagnostic, Late, Limits, Loaded, OnError, Reload, Retry, Secret, Watermark,
+    Breaker, Diagnostic, Late, Limits, Loaded, OnError, Reload, Retry, Secret, Watermark,
     guarantee::{self, Asked},
     load,
 };
@@ -146,6 +146,8 @@ pub struct Stage {
     pub limits: Limits,
     /// What becomes of a refused record, where nothing reads `.refused`.
     pub on_error: OnError,
+    /// When its plugin is left alone for a while.
+    pub breaker: Breaker,
     /// JSON pointer to what the stage groups by; none = the record's key.
     pub key: Option<String>,
     /// What the stage finishes one by one.
@@ -193,6 +195,16 @@ pub struct Sink {
     pub asked: Option<Asked>,
     /// How long to wait before what may work later is tried again.
     pub retry: Retry,
+    /// When it is left alone for a while.
+    pub breaker: Breaker,
+}
+
+impl Sink {
+    /// Whether there is anything that its breaker could leave alone: not where nothing fails, nor where records only wait for
+    /// room on the host's own disk.
+    pub fn has_breaker(&self) -> bool {
+        !matches!(self.output, Output::Discard(_) | Output::Topic(_) | Output::DeadLetters(_))
+    }
 }
 
 /// The kind of a sink, with what it was told.

@@ -133,19 +133,8 @@ pub fn in_order(mut faults: Vec<Diagnostic>) -> Vec<Diagnostic> {
 }
 
 /// Fields of later versions, which a reader of their documentation may try.
-const LATER: &[&str] = &[
-    "breaker",
-    "when_full",
-    "session",
-    "sliding",
-    "drift",
-    "tests",
-    "outbox",
-    "journal",
-    "require_digest",
-    "priority",
-    "answer",
-];
+const LATER: &[&str] =
+    &["when_full", "session", "sliding", "drift", "tests", "outbox", "journal", "require_digest", "priority", "answer"];
 
 pub(crate) fn misfit_told(misfit: &Misfit, text: &Arc<Text>) -> Diagnostic {
     let list = |words: &[&str]| words.iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", ");

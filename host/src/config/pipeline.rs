@@ -10,6 +10,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::{
+    breaker::Breaker,
     guarantee::Asked,
     limits::Limits,
     place::{Spanned, Table},
@@ -193,6 +194,9 @@ pub struct Stage {
     /// keeps state, else `stop`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub on_error: Option<Spanned<OnError>>,
+    /// When the plugin is left alone for a while, for most records or calls fail.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub breaker: Spanned<Breaker>,
     /// JSON pointer to what aggregates group by; without it, the record's own key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<Spanned<String>>,
@@ -293,12 +297,16 @@ pub struct Sink {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 256))]
     pub in_flight: Option<Spanned<u32>>,
-    /// How long to wait before what may work later is tried again, which is done for ever.
+    /// When the sink is left alone for a while, for most attempts fail or are slow.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub breaker: Spanned<Breaker>,
+    /// How long to wait before what may work later is tried again, and how often that is done: for ever, by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry: Option<Spanned<Retry>>,
 }
 
-/// How long to wait before what may work later is tried again: from `first` on, twice as long each time, up to `max`.
+/// How long to wait before what may work later is tried again: from `first` on, twice as long each time, up to `max`;
+/// and how often.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Retry {
@@ -306,11 +314,29 @@ pub struct Retry {
     pub first: Spanned<Span>,
     /// The longest.
     pub max: Spanned<Span>,
+    /// How many attempts there are in a row; without it, as many as it takes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub attempts: Option<Spanned<u32>>,
+    /// What follows the last of them.
+    pub then: Spanned<GiveUp>,
+}
+
+/// What follows the last attempt.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum GiveUp {
+    /// What the sink has in hand becomes dead letters.
+    DeadLetter,
+    /// The pipeline ends at the last commit.
+    #[default]
+    Stop,
 }
 
 impl Default for Retry {
     fn default() -> Self {
-        Self { first: Span(Duration::from_millis(100)).into(), max: Span(Duration::from_secs(30)).into() }
+        let (first, max) = (Span(Duration::from_millis(100)).into(), Span(Duration::from_secs(30)).into());
+        Self { first, max, attempts: None, then: GiveUp::Stop.into() }
     }
 }
 
@@ -392,6 +418,10 @@ impl JsonSchema for From {
             "minItems": 1,
         })
     }
+}
+
+fn is_default(breaker: &Spanned<Breaker>) -> bool {
+    breaker.value.is_default()
 }
 
 fn second() -> Spanned<Span> {

@@ -5,9 +5,11 @@
 use std::ops::Range;
 
 use super::{
-    Pipeline, Sink, Source, Stage, codes,
+    Pipeline, Sink, Source, Stage,
+    breaker::{Breaker, Then},
+    codes,
     diagnostic::Flaw,
-    pipeline::{Capacity, Window},
+    pipeline::{Capacity, GiveUp, Window},
     place::{Spanned, Table},
     tree::Tree,
 };
@@ -204,6 +206,14 @@ impl Rules {
     fn stage(&mut self, stage: &Stage, written: Option<&Tree>, window_damaged: bool) {
         self.range("workers", stage.workers.value.into(), 1..=256, "", &stage.workers.span);
         self.pointer("key", stage.key.as_ref());
+        self.breaker(&stage.breaker.value);
+        if let Some(slow) = &stage.breaker.slow {
+            self.no_effect("`slow` of a stage, whose plugin has `limits.time`,", &slow.span);
+        }
+        if stage.breaker.then.value == Then::Bypass && stage.aggregate.is_some() {
+            let message = "an aggregate cannot be passed by: what would it put out?".to_owned();
+            self.fault(codes::WRONG_VALUE, message, &stage.breaker.then.span, "take `pause`, `dead_letter` or `drop`");
+        }
         let limit = |name: &str| written?.get("limits")?.get(name);
         let at = |name: &str| limit(name).map_or(0..0, |tree| tree.span.clone());
         for (name, value) in [
@@ -241,6 +251,23 @@ impl Rules {
         }
     }
 
+    fn breaker(&mut self, breaker: &Breaker) {
+        if breaker.failures.0 <= 0.0 {
+            self.fault(codes::OUT_OF_RANGE, "`failures` cannot be 0%".to_owned(), &breaker.failures.span, "take more");
+        }
+        self.range("samples", breaker.samples.value.into(), 1..=100_000, "", &breaker.samples.span);
+        self.range("window", breaker.window.0.as_millis(), 100..=3_600_000, "ms", &breaker.window.span);
+        self.range("open", breaker.open.0.as_millis(), 10..=3_600_000, "ms", &breaker.open.span);
+    }
+
+    /// What a file or a stream has taken a part of cannot be taken back from it.
+    fn can_give_up(&mut self, sink: &Sink, span: &Range<usize>) {
+        if sink.file.is_some() || sink.stdout.is_some() || sink.topic.is_some() {
+            let message = "this kind of sink cannot give up what it has in hand".to_owned();
+            self.fault(codes::WRONG_VALUE, message, span, "let it wait, or stop the pipeline");
+        }
+    }
+
     fn was(&mut self, stage: &Stage, all: &Table<Stage>) {
         let Some(was) = &stage.was else { return };
         self.name("stage", was);
@@ -272,12 +299,32 @@ impl Rules {
                 self.no_effect("`encode` of a sink that has a `format` of its own", &encode.span);
             }
         }
+        self.breaker(&sink.breaker.value);
+        if sink.breaker.then.value == Then::Bypass {
+            let message = "there is nothing to pass a sink by".to_owned();
+            self.fault(codes::WRONG_VALUE, message, &sink.breaker.then.span, "take `pause`, `dead_letter` or `drop`");
+        }
+        if matches!(sink.breaker.then.value, Then::DeadLetter | Then::Drop) {
+            self.can_give_up(sink, &sink.breaker.then.span);
+        }
+        if (sink.discard.is_some() || sink.topic.is_some()) && !sink.breaker.value.is_default() {
+            self.no_effect("`breaker` of a sink whose other side is the host itself", &sink.breaker.span);
+        }
         if let Some(retry) = &sink.retry {
             if sink.discard.is_some() {
                 self.no_effect("`retry` of a sink that discards", &retry.span);
             }
             let most = retry.max.0.as_millis().max(1);
             self.range("first", retry.first.0.as_millis(), 1..=most, "ms", &retry.first.span);
+            if let Some(attempts) = &retry.attempts {
+                self.range("attempts", attempts.value.into(), 1..=1_000_000, "", &attempts.span);
+            }
+            if retry.then.value == GiveUp::DeadLetter {
+                self.can_give_up(sink, &retry.then.span);
+                if retry.attempts.is_none() {
+                    self.no_effect("`then` of attempts without an end", &retry.then.span);
+                }
+            }
         }
         if let Some(topic) = &sink.topic {
             let (name, max) = (at(&["topic", "name"]), at(&["topic", "max"]));

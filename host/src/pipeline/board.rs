@@ -21,17 +21,25 @@ use super::{
     ledger::{self, Account, Imbalance},
 };
 use crate::{
-    config::graph::{Consumer, Graph, Input, Source, Stage},
+    config::{
+        Then,
+        graph::{self, Consumer, Graph, Input, Source, Stage},
+    },
     letter,
     log::Access,
     plugin::FaultKind,
     stage::{
+        breaker::Terms,
+        gate::{Bell, Gate, Shown},
         generation::{Figures, Service},
         lane::{Fill, Handle},
         meter::{Meter, Reading},
     },
     topic::{Topic, Topics},
 };
+
+/// How long a call of a sink takes that is slow, where nobody says.
+const SLOW: Duration = Duration::from_secs(10);
 
 /// Where a pipeline is in its life.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -86,6 +94,12 @@ pub struct Board {
     pub sinks: Vec<Arc<Meter>>,
     /// Records sent on each edge.
     pub edges: Vec<Arc<AtomicU64>>,
+    /// Breakers of the stages.
+    pub stage_gates: Vec<Arc<Gate>>,
+    /// Breakers of the sinks.
+    pub sink_gates: Vec<Arc<Gate>>,
+    /// Rings when one of them has opened or closed.
+    pub bell: Bell,
     state: Mutex<State>,
     letters: Access,
     /// Of each source that reads a topic, the topic and the group.
@@ -112,6 +126,9 @@ pub struct PartStatus {
     /// What it counted.
     #[serde(flatten)]
     pub reading: Reading,
+    /// The breaker of a stage or sink.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub breaker: Option<Shown>,
     /// Records that others have written and it has not committed yet; none where it reads no topic.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub behind: Option<u64>,
@@ -225,7 +242,16 @@ impl Board {
         fn meters(n: usize) -> Vec<Arc<Meter>> {
             (0..n).map(|_| Arc::default()).collect()
         }
+        let bell = Bell::default();
+        let gate = |name: &String, terms| Arc::new(Gate::new(name.clone(), terms, bell.clone()));
+        let terms = |sink: &graph::Sink| match Terms::from(&sink.breaker) {
+            _ if !sink.has_breaker() => Terms::never(),
+            terms => Terms { slow: terms.slow.or(Some(SLOW)), ..terms },
+        };
         Self {
+            stage_gates: graph.stages.iter().map(|stage| gate(&stage.name, Terms::from(&stage.breaker))).collect(),
+            sink_gates: graph.sinks.iter().map(|sink| gate(&sink.name, terms(sink))).collect(),
+            bell,
             started: Instant::now(),
             sources: meters(graph.sources.len()),
             stages: meters(graph.stages.len()),
@@ -251,6 +277,29 @@ impl Board {
     /// The graph it shows.
     pub fn graph(&self) -> &Arc<Graph> {
         &self.graph
+    }
+
+    /// The breakers of stages and sinks, by name.
+    pub fn gates(&self) -> impl Iterator<Item = (&str, &Arc<Gate>)> {
+        let stages = self.graph.stages.iter().map(|stage| stage.name.as_str()).zip(&self.stage_gates);
+        stages.chain(self.graph.sinks.iter().map(|sink| sink.name.as_str()).zip(&self.sink_gates))
+    }
+
+    /// The breaker of a stage or sink.
+    pub fn gate(&self, who: Participant) -> Option<&Arc<Gate>> {
+        match who {
+            Participant::Stage(at) => self.stage_gates.get(at),
+            Participant::Sink(at) => self.sink_gates.get(at),
+            Participant::Source(_) | Participant::Store => None,
+        }
+    }
+
+    /// Whether records wait, for a breaker is open whose stage or sink keeps them meanwhile.
+    pub fn is_paused(&self) -> bool {
+        let stages = self.graph.stages.iter().map(|stage| &stage.breaker).zip(&self.stage_gates);
+        let sinks = self.graph.sinks.iter().map(|sink| &sink.breaker).zip(&self.sink_gates);
+        let mut all = stages.chain(sinks);
+        all.any(|(breaker, gate)| breaker.then.value == Then::Pause && gate.opened().is_some())
     }
 
     /// Notes where the pipeline is in its life.
@@ -370,11 +419,15 @@ impl Board {
             Phase::Draining => say(self.graph.name.clone(), "it is draining".to_owned()),
             Phase::Ended => say(self.graph.name.clone(), "it has ended".to_owned()),
         }
+        for (name, opened) in self.gates().filter_map(|(name, gate)| Some((name, gate.opened()?))) {
+            say(name.to_owned(), format!("its breaker is open: {opened}"));
+        }
         for (who, why) in &state.troubles {
             say(self.name(*who), why.clone());
         }
         for who in &state.late {
-            if !state.troubles.contains_key(who) {
+            let is_told = self.gate(*who).is_some_and(|gate| gate.opened().is_some());
+            if !is_told && !state.troubles.contains_key(who) {
                 let age = state.begun.map_or(Duration::ZERO, |begun| begun.elapsed());
                 say(self.name(*who), format!("it has not reported its epoch for {} s", age.as_secs()));
             }
@@ -390,6 +443,7 @@ impl Board {
             behind: None,
             counts: meter.read_plugin_counts(),
             faults: meter.read_faults(),
+            breaker: self.gates().find(|(gated, _)| *gated == name).map(|(_, gate)| gate.shown().open_to_all()),
             generation: None,
             reloads: None,
         };

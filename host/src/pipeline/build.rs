@@ -173,6 +173,8 @@ pub fn spec(graph: &Graph, at: usize, plugin: &PluginPart, board: &Board, interr
         maker: plugin.maker.clone(),
         interrupt: interrupt.clone(),
         meter: board.stages.get(at)?.clone(),
+        gate: board.stage_gates.get(at)?.clone(),
+        then: stage.breaker.then.value,
     }))
 }
 
@@ -228,7 +230,7 @@ pub fn stage(
         tally,
         received,
         standing,
-        is_tripped: false,
+        round: 0,
         is_migrating: false,
     };
     Ok((conductor, hands))

@@ -11,6 +11,7 @@
 //! | 4 | a group, by stage, slot, key and window | count, time, seen (8 bytes each, big-endian), panes (4), late (1), state |
 //! | 5 | a fact of a source, by source and key | in the source's own words |
 //! | 8, 9 | of a topic: a sink that writes, a group that reads | JSON: where its log stands, how far it has come (`topics`) |
+//! | 10 | a stage or sink whose breaker is open | JSON: why, since when, and when it is tried again |
 
 mod group;
 
@@ -23,6 +24,7 @@ use std::{
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::{
+    breakers::Openings,
     committed::{Committed, Point, SinkPoint, SourcePoint, StagePoint},
     coordinator::Participant,
     ledger, topics,
@@ -46,6 +48,7 @@ pub(super) const STAGE: u8 = 2;
 pub(super) const SINK: u8 = 3;
 pub(super) const GROUP: u8 = 4;
 pub(super) const FACT: u8 = 5;
+pub(super) const BREAKER: u8 = 10;
 
 /// How long to wait before a full disk is asked again.
 const FULL: Duration = Duration::from_secs(1);
@@ -121,6 +124,8 @@ pub struct Restored {
     pub sinks: Vec<Option<SinkPoint>>,
     /// Whether all sources had ended: there is nothing more to do.
     pub is_over: bool,
+    /// Breakers that were open.
+    pub openings: Openings,
     /// Stages whose state lies under the name that they had before.
     pub renamed: BTreeSet<usize>,
 }
@@ -153,6 +158,8 @@ impl Durable {
         let restored = self.store.restore(&self.name, |place, value| {
             let read = match place.kind {
                 PIPELINE => parse(&place, value).map(|value: Whole| whole = Some(value)),
+                BREAKER => parse(&place, value)
+                    .map(|opened| drop(found.openings.insert(place.participant.to_string(), opened))),
                 GROUP => group(&place, value)
                     .map(|(group, saved)| groups.push((place.participant.to_string(), group, saved))),
                 FACT => {
@@ -274,6 +281,21 @@ impl Durable {
             self.store.commit(commit).await?;
         }
         Ok(())
+    }
+
+    /// Writes which breakers are open, where before `kept` were.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn keep_openings(&self, kept: &Openings, now_open: &Openings) -> Result<(), StoreError> {
+        let mut commit = Commit::of_facts(self.name.clone(), now());
+        for name in kept.keys().filter(|name| !now_open.contains_key(*name)) {
+            commit.delete(&Place::of(BREAKER, name));
+        }
+        for (name, opened) in now_open.iter().filter(|(name, opened)| kept.get(*name) != Some(*opened)) {
+            put(&mut commit, BREAKER, name, opened);
+        }
+        self.store.commit(commit).await.map(|_| ())
     }
 
     fn edges(&self) -> Vec<String> {
@@ -403,7 +425,9 @@ pub async fn reset(store: &Store, pipeline: Arc<str>, names: &[String]) -> Resul
     }
     let mut commit = Commit::of_facts(pipeline, now());
     for name in names {
-        [SOURCE, STAGE, SINK, GROUP, FACT].into_iter().for_each(|kind| commit.delete_all(Places::Of(kind, name)));
+        [SOURCE, STAGE, SINK, GROUP, FACT, BREAKER]
+            .into_iter()
+            .for_each(|kind| commit.delete_all(Places::Of(kind, name)));
     }
     if !commit.is_empty() {
         // Counts of some that begin anew and some that do not can never balance: all begin anew.

@@ -86,6 +86,13 @@ impl Run {
         }
     }
 
+    /// Tells a stage to look at its breaker again; a sink hears of it by itself.
+    pub(super) async fn look(&mut self, who: Participant) {
+        if let Participant::Stage(stage) = who {
+            self.tell(stage, Control::Look).await;
+        }
+    }
+
     /// Tells a stage; one that is gone needs nothing any more.
     pub(super) async fn tell(&mut self, stage: usize, control: Control) {
         if let Some(sender) = self.controls.get(&stage) {

@@ -16,6 +16,7 @@ use tokio::{
 
 use super::{
     board::{Board, Phase},
+    breakers::Keeper,
     build::Parts,
     committed::{Committed, Point},
     coordinator::{Action, Input, Participant},
@@ -23,7 +24,6 @@ use super::{
     ending::{Ended, Ending},
     launch::{Run, TaskEnd, Writing, launch},
     ledger::{self, Imbalance},
-    pace::Pace,
     reload::{self, Reloads},
     sink_task::{SinkFailure, SinkTask},
     source_task::{OpenWindows, Order, SourceTask, Terms, Word},
@@ -33,7 +33,7 @@ use crate::{
     config::graph::{Graph, Input as Kind, Port, Producer},
     crash,
     epoch::Epoch,
-    stage::{control::Control, failure::Failure, lane::Gone},
+    stage::{failure::Failure, gate::Lever, lane::Gone, pace::Pace},
     store::StoreError,
     time::Clock,
 };
@@ -67,8 +67,8 @@ pub enum Command {
     Drain(Drain),
     /// Begin an epoch soon.
     Epoch,
-    /// For the stage at this position.
-    Stage(usize, Control),
+    /// For the breaker of a stage or sink.
+    Breaker(Participant, Lever),
     /// Reload a plugin, or go back to the one before.
     Reload(reload::Order),
 }
@@ -124,11 +124,14 @@ impl Supervisor {
         let mut committed = Committed::empty(&graph);
         let (durable, restored) = durable.map_or((None, None), |(durable, restored)| (Some(durable), restored));
         self.durable = durable;
+        let flags = sources.iter().filter_map(|source| source.paused()).collect();
+        let openings = restored.as_ref().map(|restored| restored.openings.clone()).unwrap_or_default();
         let ending = match self.tasks(&graph, sources, sinks, &mut committed, restored).await {
             Err(error) => Ending::Failed(format!("{error:#}")),
             Ok(None) => Ending::Completed,
             Ok(Some((sources, sinks))) => {
-                self.run_until_end(&graph, &mut reloads, sources, sinks, &mut committed).await
+                let keeper = Keeper::new(self.board.clone(), self.durable.clone(), flags, openings);
+                keeper.around(self.run_until_end(&graph, &mut reloads, sources, sinks, &mut committed)).await
             }
         };
         self.board.set_phase(Phase::Ended);
@@ -168,8 +171,10 @@ impl Supervisor {
         }
         let sink_tasks = sinks.into_iter().zip(&graph.sinks).enumerate().map(|(number, (sink, config))| {
             let meter = self.board.sinks.get(number).cloned().unwrap_or_default();
-            let retry = config.retry.clone();
-            SinkTask { number, name: config.name.clone(), sink, retry, meter, board: self.board.clone() }
+            let (retry, then) = (config.retry.clone(), config.breaker.then.value);
+            let (name, board) = (config.name.clone(), self.board.clone());
+            let gate = board.sink_gates.get(number).cloned().unwrap_or_default();
+            SinkTask { number, name, sink, retry, gate, then, meter, board }
         });
         let mut sink_tasks: Vec<SinkTask> = sink_tasks.collect();
         for (point, task) in committed.sinks.iter_mut().zip(&sink_tasks) {
@@ -342,7 +347,10 @@ impl Supervisor {
                 },
                 Some(command) = self.commands.recv() => match command {
                     Command::Epoch => self.step(&mut run, Input::Wanted, committed).await,
-                    Command::Stage(at, control) => run.tell(at, control).await,
+                    Command::Breaker(who, lever) => {
+                        self.board.gate(who).into_iter().for_each(|gate| gate.pull(lever));
+                        run.look(who).await;
+                    }
                     Command::Reload(order) => reloads.order(order, &mut run).await,
                     Command::Drain(Drain { deadline, windows }) => {
                         if self.drain.is_none() {

@@ -12,16 +12,23 @@ use tokio::{
     time::sleep_until,
 };
 
-use super::{board::Board, committed::SinkPoint, coordinator::Participant, held::Held};
+use super::{
+    attempt::{Leave, split},
+    board::Board,
+    committed::SinkPoint,
+    coordinator::Participant,
+    held::Held,
+};
 use crate::{
-    batch::Batch,
+    batch::{Batch, Column},
     bug,
-    config::Retry,
+    config::{GiveUp, Retry, Then},
     crash,
     epoch::Epoch,
-    letter::with_reasons,
+    letter::{self, with_reasons},
     sink::{Refused, Sink, SinkError},
     stage::{
+        gate::Gate,
         intake::{Intake, Taken},
         lane::{Gone, Inbox},
         meter::Meter,
@@ -60,8 +67,12 @@ pub struct SinkTask {
     pub name: String,
     /// The sink.
     pub sink: Box<dyn Sink>,
-    /// How long to wait between two attempts.
+    /// How long to wait between two attempts, and how many there may be.
     pub retry: Retry,
+    /// Its breaker.
+    pub gate: Arc<Gate>,
+    /// What becomes of records while that is open.
+    pub then: Then,
     /// What it shows of itself.
     pub meter: Arc<Meter>,
     /// Where its troubles are shown.
@@ -114,13 +125,14 @@ impl SinkTask {
                 Taken::Barrier(epoch) => {
                     // The epoch before has committed, or this barrier would not be here.
                     self.settle(&mut reported, &mut committed);
-                    let (mut refused, late) = (Vec::new(), self.late());
-                    if !bug::is_seeded("commit-before-the-flush") {
-                        let flushed = unless_killed(&inbox, late, self.sink.flush(&mut refused)).await?;
-                        self.persist(flushed, &mut refused, &inbox).await?;
-                    }
+                    let mut refused = Vec::new();
+                    let given_up = if bug::is_seeded("commit-before-the-flush") {
+                        Vec::new()
+                    } else {
+                        self.persist(None, &mut refused, &inbox).await?
+                    };
                     crash::point("sink.flushed");
-                    self.send_on(0, &refused, &mut point, &mut outlet, &mut held).await?;
+                    self.send_on(0, &refused, &given_up, &mut point, &mut outlet, &mut held).await?;
                     outlet.control(Control::Barrier(epoch))?;
                     point.sent = outlet.sent();
                     point.position = self.sink.position();
@@ -153,94 +165,197 @@ impl SinkTask {
         outlet: &mut Outlet,
         held: &mut Held,
     ) -> Result<(), SinkFailure> {
-        held.push(batch);
-        crash::point("sink.before-write");
-        let (mut refused, late) = (Vec::new(), self.late());
-        let written = unless_killed(inbox, late, self.sink.write(batch, &mut refused)).await?;
-        self.persist(written, &mut refused, inbox).await?;
-        crash::point("sink.written");
-        self.send_on(batch.len() as u64, &refused, point, outlet, held).await
+        let mut rest = batch.clone();
+        loop {
+            let leave = self.leave(inbox).await?;
+            let part = match leave {
+                Leave::None => return self.do_without(&rest, point, inbox, outlet).await,
+                Leave::Attempt(_) => std::mem::take(&mut rest),
+                Leave::Probe(_) => {
+                    let (first, others) = split(&rest);
+                    rest = others;
+                    first
+                }
+            };
+            held.push(&part);
+            crash::point("sink.before-write");
+            let mut refused = Vec::new();
+            let written = self.attempt(leave, Some(&part), &mut refused, Duration::ZERO, inbox).await?;
+            let given_up = self.persist(Some(written), &mut refused, inbox).await?;
+            crash::point("sink.written");
+            self.send_on(part.len() as u64, &refused, &given_up, point, outlet, held).await?;
+            if rest.is_empty() {
+                return Ok(());
+            }
+        }
     }
 
-    /// Counts records that came in and those that were refused, and sends these on; where nobody reads them, they are
-    /// logged. A record counts as delivered once it can no longer be refused.
+    /// What becomes of records that the sink is not even asked to take.
+    async fn do_without(
+        &mut self,
+        batch: &Batch,
+        point: &mut SinkPoint,
+        inbox: &Inbox,
+        outlet: &mut Outlet,
+    ) -> Result<(), SinkFailure> {
+        let mut rest = batch.clone();
+        while !rest.is_empty() {
+            let mut tally = Tally { received: rest.len() as u64, ..Tally::default() };
+            if self.then == Then::Drop {
+                tally.dropped = tally.received;
+                rest = Batch::default();
+            } else {
+                let some = self.gate.letters(rest.len());
+                if some == 0 {
+                    let due = self.gate.letters_due().unwrap_or_else(tokio::time::Instant::now);
+                    self.wait(due.saturating_duration_since(tokio::time::Instant::now()), inbox).await?;
+                    continue;
+                }
+                (tally.received, tally.refused) = (some as u64, some as u64);
+                let reasons = Column::repeat(self.open_because().as_bytes(), some);
+                let letters = with_reasons(&rest.slice(0, some), &self.name, &reasons);
+                outlet.send(&Sent::Batch(Port::Refused, letter::Kind::BreakerOpen.beside(letters))).await?;
+                rest = rest.slice(some, rest.len());
+            }
+            self.meter.count(&tally);
+            point.tally.add(&tally);
+        }
+        Ok(())
+    }
+
+    fn open_because(&self) -> String {
+        self.gate.opened().map_or_else(String::new, |opened| format!("the breaker is open: {}", opened.reason))
+    }
+
+    /// Counts records that came in, those that were refused and those that were given up, and sends these on; where nobody
+    /// reads them, they are logged. A record counts as delivered once it can no longer be refused.
     async fn send_on(
         &mut self,
         received: u64,
         refused: &[Refused],
+        given_up: &[Refused],
         point: &mut SinkPoint,
         outlet: &mut Outlet,
         held: &mut Held,
     ) -> Result<(), SinkFailure> {
-        let (all, turned_down) = (point.tally.received + received, refused.len() as u64);
-        let settled = all.saturating_sub(point.tally.refused + turned_down).saturating_sub(self.sink.unsettled());
+        let is_dropped = self.then == Then::Drop && !self.gate.is_closed();
+        let (all, given) = (point.tally.received + received, given_up.len() as u64);
+        let (dropped, turned_down) = if is_dropped { (given, 0) } else { (0, given) };
+        let turned_down = refused.len() as u64 + turned_down;
+        let gone = point.tally.refused + turned_down + point.tally.dropped + dropped;
+        let settled = all.saturating_sub(gone).saturating_sub(self.sink.unsettled());
         let passed = settled.saturating_sub(point.tally.passed);
-        let tally = Tally { received, passed, refused: turned_down, produced: passed, ..Tally::default() };
+        let tally = Tally { received, passed, refused: turned_down, dropped, produced: passed, ..Tally::default() };
         self.meter.count(&tally);
         point.tally.add(&tally);
-        if outlet.is_read(Port::Refused) {
-            let found = held.find(refused);
-            if found.iter().map(|(_, reasons)| reasons.len()).sum::<usize>() != refused.len() {
-                let error = anyhow::anyhow!("turn down what it was given: it names records that it has not in hand");
-                return Err(SinkFailure::Never { name: self.name.clone(), error });
-            }
-            for (records, reasons) in found {
-                let letters = with_reasons(&records, &self.name, &reasons.into_iter().collect());
-                outlet.send(&Sent::Batch(Port::Refused, letters)).await?;
-            }
-        } else if let Some(Refused { reason, .. }) = refused.first() {
-            tracing::warn!(sink = self.name, refused = turned_down, reason, "records refused");
+        let given_up = if is_dropped { &[] } else { given_up };
+        for (refused, why) in [(refused, letter::Kind::Refused), (given_up, letter::Kind::BreakerOpen)] {
+            self.tell(refused, why, outlet, held).await?;
         }
         held.keep(self.sink.in_hand());
         Ok(())
     }
 
+    async fn tell(
+        &mut self,
+        refused: &[Refused],
+        why: letter::Kind,
+        outlet: &mut Outlet,
+        held: &Held,
+    ) -> Result<(), SinkFailure> {
+        let Some(Refused { reason, .. }) = refused.first() else { return Ok(()) };
+        if !outlet.is_read(Port::Refused) {
+            tracing::warn!(sink = self.name, refused = refused.len(), reason, "records refused");
+            return Ok(());
+        }
+        let found = held.find(refused);
+        if found.iter().map(|(_, reasons)| reasons.len()).sum::<usize>() != refused.len() {
+            let error = anyhow::anyhow!("turn down what it was given: it names records that it has not in hand");
+            return Err(SinkFailure::Never { name: self.name.clone(), error });
+        }
+        for (records, reasons) in found {
+            let letters = with_reasons(&records, &self.name, &reasons.into_iter().collect());
+            let letters = if why == letter::Kind::Refused { letters } else { why.beside(letters) };
+            outlet.send(&Sent::Batch(Port::Refused, letters)).await?;
+        }
+        Ok(())
+    }
+
     /// What it comes to when a call is given up.
-    fn late(&self) -> SinkFailure {
+    pub(super) fn late(&self) -> SinkFailure {
         if self.sink.lets_go() { Gone.into() } else { SinkFailure::Interrupted }
     }
 
-    /// Flushes again and again, with growing waits, until the sink has what it took in.
+    /// Flushes again and again, with growing waits, until the sink has handed over what it took in, or has given it up:
+    /// that is returned. `first` is what an attempt came to that was made before.
     async fn persist(
         &mut self,
-        first: Result<(), SinkError>,
+        mut first: Option<Result<(), SinkError>>,
         refused: &mut Vec<Refused>,
         inbox: &Inbox,
-    ) -> Result<(), SinkFailure> {
+    ) -> Result<Vec<Refused>, SinkFailure> {
         let (least, most) = (self.retry.first.0, self.retry.max.0);
         let waits = ExponentialBuilder::default().with_min_delay(least).with_max_delay(most).with_jitter();
         let mut waits = waits.without_max_times().build();
-        let (mut result, mut is_told) = (first, false);
+        let (mut failures, mut waited, mut given_up) = (0, Duration::ZERO, Vec::new());
         loop {
+            let result = match first.take() {
+                Some(result) => result,
+                None => match self.leave(inbox).await? {
+                    Leave::None => {
+                        let why = self.open_because();
+                        self.give_up(&why, &mut given_up)?;
+                        break;
+                    }
+                    leave => self.attempt(leave, None, refused, waited, inbox).await?,
+                },
+            };
             match result {
                 Ok(()) => break,
                 Err(SinkError::Never(error)) => return Err(SinkFailure::Never { name: self.name.clone(), error }),
                 Err(SinkError::Later(error)) => {
+                    failures += 1;
+                    if self.retry.attempts.as_ref().is_some_and(|attempts| failures >= attempts.value) {
+                        let error = error.context(format!("given up after {failures} attempts"));
+                        if self.retry.then.value == GiveUp::Stop {
+                            return Err(SinkFailure::Never { name: self.name.clone(), error });
+                        }
+                        self.give_up(&format!("{error:#}"), refused)?;
+                        break;
+                    }
                     let why = format!("it tries again: {error:#}");
                     self.board.set_trouble(Participant::Sink(self.number), Some(why));
-                    if !is_told {
+                    if failures == 1 {
                         tracing::warn!(sink = self.name, error = format!("{error:#}"), "writing failed, trying again");
                     }
-                    is_told = true;
-                    let wait = waits.next().unwrap_or(most);
-                    if tokio::time::timeout(wait, inbox.killed()).await.is_ok() {
-                        return Err(Gone.into());
-                    }
-                    let late = self.late();
-                    result = unless_killed(inbox, late, self.sink.flush(refused)).await?;
+                    waited = waits.next().unwrap_or(most);
+                    self.wait(waited, inbox).await?;
                 }
             }
         }
-        if is_told {
+        if failures > 0 {
             tracing::info!(sink = self.name, "writing goes on");
             self.board.set_trouble(Participant::Sink(self.number), None);
         }
-        Ok(())
+        Ok(given_up)
+    }
+
+    /// Has the sink let go of what it has in hand.
+    fn give_up(&mut self, reason: &str, given_up: &mut Vec<Refused>) -> Result<(), SinkFailure> {
+        if self.sink.unsettled() == 0 || self.sink.give_up(reason, given_up) {
+            return Ok(());
+        }
+        let error = anyhow::anyhow!("give up what it has in hand, which this kind of sink cannot: {reason}");
+        Err(SinkFailure::Never { name: self.name.clone(), error })
     }
 }
 
 /// What `write` comes to; when the pipeline is taken down, it gets a little longer before it is given up as `late`.
-async fn unless_killed<T>(inbox: &Inbox, late: SinkFailure, write: impl Future<Output = T>) -> Result<T, SinkFailure> {
+pub(super) async fn unless_killed<T>(
+    inbox: &Inbox,
+    late: SinkFailure,
+    write: impl Future<Output = T>,
+) -> Result<T, SinkFailure> {
     let mut write = pin!(write);
     tokio::select! {
         biased;

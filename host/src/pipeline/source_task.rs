@@ -12,7 +12,7 @@ use tokio::{
 };
 use xxhash_rust::xxh3::xxh3_128;
 
-use super::{committed::SourcePoint, pace::Pace};
+use super::committed::SourcePoint;
 use crate::{
     batch::{Batch, Column, ColumnBuilder, ID, Limit},
     bug, crash,
@@ -23,6 +23,7 @@ use crate::{
         lane::Gone,
         meter::Meter,
         outlet::{Control, Outlet, Port, Sent},
+        pace::Pace,
         tally::Tally,
     },
     time::{BEGIN, Clock, END, Mark},

@@ -1,5 +1,6 @@
 //! Whole pipelines in one process, real lanes, threads and barriers, with plugins in native Rust.
 
+mod attempts;
 mod bounds;
 mod breakers;
 mod clocks;

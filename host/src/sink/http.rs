@@ -382,6 +382,19 @@ impl Sink for HttpSink {
         self.due.or_else(|| (!self.jobs.is_empty()).then_some(self.looked + LOOK))
     }
 
+    /// What is under way may yet arrive: nobody waits for the answer.
+    fn give_up(&mut self, reason: &str, refused: &mut Vec<Refused>) -> bool {
+        self.seal();
+        self.under_way.abort_all();
+        self.under_way = JoinSet::new();
+        for mut job in self.jobs.drain(..) {
+            job.load.give_up(reason, &mut self.told);
+        }
+        (self.due, self.quiet) = (None, None);
+        self.tell(refused);
+        true
+    }
+
     fn restore<'a>(&'a mut self, _: &'a Value) -> BoxFuture<'a, anyhow::Result<()>> {
         self.under_way.abort_all();
         self.under_way = JoinSet::new();

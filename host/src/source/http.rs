@@ -180,6 +180,7 @@ pub struct Http {
     /// Records refused, and answered as such.
     refused: u64,
     draining: Arc<AtomicBool>,
+    paused: Arc<AtomicBool>,
     ended: bool,
     /// Tells the connections to finish what they are writing and close.
     closing: CancellationToken,
@@ -204,6 +205,7 @@ pub async fn open(
     tracing::info!(source = name, %address, "listening");
     let (offer, offers) = mpsc::channel(limits.connections.max(1));
     let draining = Arc::new(AtomicBool::new(false));
+    let paused = Arc::new(AtomicBool::new(false));
     let closing = CancellationToken::new();
     let remembered = Arc::new(Mutex::new(Remembered::new(config.remember.0, config.keys.bytes())));
     let door = Door {
@@ -213,6 +215,7 @@ pub async fn open(
         bodies: Arc::new(Semaphore::new(config.bodies.bytes().min(Semaphore::MAX_PERMITS))),
         offers: offer,
         draining: draining.clone(),
+        paused: paused.clone(),
         closing: closing.clone(),
     };
     let decoder = |format| Decoder::new(format, decode.stamp, decode.max_record);
@@ -233,6 +236,7 @@ pub async fn open(
         handed: 0,
         refused: 0,
         draining,
+        paused,
         ended: false,
         closing,
         // Connections touch bytes, never batches: what they bring becomes records in `read`.
@@ -301,6 +305,10 @@ impl Source for Http {
 
     fn recall(&mut self, facts: Vec<Kept>) -> anyhow::Result<()> {
         locked(&self.remembered).recall(facts)
+    }
+
+    fn paused(&self) -> Option<Arc<AtomicBool>> {
+        Some(self.paused.clone())
     }
 
     fn stop(&mut self) {

@@ -8,7 +8,7 @@ mod ending;
 mod migrate;
 mod putback;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use assign::{Assigned, Touch};
 pub use ending::{Full, INCOMPLETE, RefusedGroups};
@@ -84,6 +84,21 @@ pub struct Folded {
     pub refused: Refusals,
     /// Count windows that are full now, in the order in which they filled.
     pub full: Vec<Full>,
+}
+
+/// How far groups were brought to their end.
+#[derive(Debug)]
+pub struct Ended {
+    /// Those that go no further.
+    pub refused: Vec<RefusedGroups>,
+    /// Whether the breaker has left some over.
+    pub is_left: bool,
+}
+
+impl Ended {
+    fn left(refused: Vec<RefusedGroups>) -> Self {
+        Self { refused, is_left: true }
+    }
 }
 
 /// The groups of one worker and their timers.
@@ -249,68 +264,82 @@ impl Aggregate {
         ready
     }
 
-    /// The watermark has come to `time`: late panes first, then windows that close, in order of (end, key).
+    /// The watermark has come to `time`: late panes first, then windows that close, in order of (end, key). What the
+    /// breaker leaves over is done when this is called again.
     ///
     /// # Errors
     /// A fault that no group can be blamed for.
-    pub fn advance(
-        &mut self,
-        time: i64,
-        live: &mut Live,
-        outcome: &mut Outcome,
-    ) -> Result<Vec<RefusedGroups>, Box<Fault>> {
+    pub fn advance(&mut self, time: i64, live: &mut Live, outcome: &mut Outcome) -> Result<Ended, Box<Fault>> {
         let mut refused = Vec::new();
         self.expire(time, SWEEP.max(self.table.len() / SWEEPS));
         let late = std::mem::take(&mut self.late);
-        self.finish(time, late, Occasion::Late, live, outcome, &mut refused)?;
+        self.late = self.finish(time, late, Occasion::Late, live, outcome, &mut refused)?;
+        if !self.late.is_empty() {
+            return Ok(Ended::left(refused));
+        }
         let mut due = Vec::new();
         while let Some(entry) = self.closing.first_entry().filter(|entry| *entry.key() <= time) {
             due.extend(entry.remove());
         }
-        if time == END {
+        if time == END && !matches!(self.rules.windowing, Windowing::Tumbling(_)) {
             let running = if self.rules.windowing == Windowing::None { Occasion::Closed } else { Occasion::Early };
-            if !matches!(self.rules.windowing, Windowing::Tumbling(_)) {
-                self.finish(time, self.table.all(), running, live, outcome, &mut refused)?;
-                self.table.all().into_iter().for_each(|at| self.table.forget(at));
+            let left = self.finish(time, self.table.all(), running, live, outcome, &mut refused)?;
+            self.forget_all_but(&left);
+            if !left.is_empty() {
+                return Ok(Ended::left(refused));
             }
         }
-        self.finish(time, due.clone(), Occasion::Closed, live, outcome, &mut refused)?;
+        let left: BTreeSet<u32> =
+            self.finish(time, due.clone(), Occasion::Closed, live, outcome, &mut refused)?.into_iter().collect();
         if let Windowing::Tumbling(tumbling) = self.rules.windowing {
             for at in due {
-                let is_over = self.table.get(at).is_some_and(|group| tumbling.is_late(group.window, time));
-                if is_over {
+                let Some(group) = self.table.get(at) else { continue };
+                let window = group.window;
+                if left.contains(&at) {
+                    self.closing.entry(window.end).or_default().push(at);
+                } else if tumbling.is_late(window, time) {
                     self.table.forget(at);
                 }
             }
+        }
+        if !left.is_empty() {
+            return Ok(Ended::left(refused));
         }
         while let Some(entry) = self.forgetting.first_entry().filter(|entry| *entry.key() <= time) {
             for at in entry.remove() {
                 self.table.forget(at);
             }
         }
-        Ok(refused)
+        Ok(Ended { refused, is_left: false })
     }
 
-    /// Puts everything out that is open, marked incomplete, and forgets it: a drain without durable state.
+    /// Puts everything out that is open, marked incomplete, and forgets it: a drain without durable state. What the
+    /// breaker leaves over is done when this is called again.
     ///
     /// # Errors
     /// A fault that no group can be blamed for.
-    pub fn close(
-        &mut self,
-        watermark: i64,
-        live: &mut Live,
-        outcome: &mut Outcome,
-    ) -> Result<Vec<RefusedGroups>, Box<Fault>> {
+    pub fn close(&mut self, watermark: i64, live: &mut Live, outcome: &mut Outcome) -> Result<Ended, Box<Fault>> {
         let mut refused = Vec::new();
         let late = std::mem::take(&mut self.late);
-        self.finish(watermark, late, Occasion::Late, live, outcome, &mut refused)?;
+        self.late = self.finish(watermark, late, Occasion::Late, live, outcome, &mut refused)?;
+        if !self.late.is_empty() {
+            return Ok(Ended::left(refused));
+        }
         let open =
             self.table.all().into_iter().filter(|at| self.table.get(*at).is_some_and(|group| group.facts.panes == 0));
-        self.finish(watermark, open.collect(), Occasion::Early, live, outcome, &mut refused)?;
+        let left = self.finish(watermark, open.collect(), Occasion::Early, live, outcome, &mut refused)?;
+        if !left.is_empty() {
+            return Ok(Ended::left(refused));
+        }
         self.closing.clear();
         self.forgetting.clear();
-        self.table.all().into_iter().for_each(|at| self.table.forget(at));
-        Ok(refused)
+        self.forget_all_but(&[]);
+        Ok(Ended { refused, is_left: false })
+    }
+
+    fn forget_all_but(&mut self, kept: &[u32]) {
+        let kept: BTreeSet<&u32> = kept.iter().collect();
+        self.table.all().into_iter().filter(|at| !kept.contains(at)).for_each(|at| self.table.forget(at));
     }
 
     fn order(&self, at: u32) -> (i64, &[u8]) {

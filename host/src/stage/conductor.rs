@@ -12,18 +12,21 @@ use super::{
     exchange::Pending,
     failure::Failure,
     generation::Standing,
-    intake::{Intake, Taken},
+    intake::{Appetite, Intake, Taken},
     lane::{Fill, Freight, Gone, Inbox, Lane, Sender},
+    outcome::Outcome,
     outlet::{self, Outlet},
     prepare::Wants,
     table::{Changes, owner},
     tally::Tally,
-    turns::{Turn, Turns},
-    worker::{Done, Spec, Work, Worker},
+    turns::{Resume, Turn, Turns},
+    worker::{Done, Spec, Work, Worked, Worker},
 };
 use crate::{
     batch::{Batch, Column},
-    bug, crash,
+    bug,
+    config::Then,
+    crash,
     epoch::Epoch,
     plugin::Kind,
     time::Mark,
@@ -71,7 +74,11 @@ pub enum Crew {
 
 /// Work on its way to a worker.
 #[derive(Debug)]
-pub struct Task(pub Work);
+pub struct Task {
+    work: Work,
+    /// A worker that has left something of a round leaves whatever follows of that round, so that its order stays.
+    round: u64,
+}
 
 impl Freight for Task {
     /// The turns bound what is under way.
@@ -102,10 +109,10 @@ pub struct Conductor {
     pub tally: Tally,
     /// Records received up to the last commit, of each input.
     pub received: Vec<u64>,
+    /// How often what the breaker had left was taken up again.
+    pub round: u64,
     /// Which generation leaves its mark on what is sent on.
     pub standing: Standing,
-    /// Somebody has told it to take nothing in.
-    pub is_tripped: bool,
     /// States are being rewritten: nothing else is begun.
     pub is_migrating: bool,
 }
@@ -116,6 +123,8 @@ pub(crate) enum Next {
     Told(Control),
     /// It begins with what has come in.
     Taken(Taken),
+    /// It takes up what the breaker has left.
+    Resumes,
     /// It goes on with what a worker has come to.
     Done(Box<Done>),
 }
@@ -126,7 +135,7 @@ pub(crate) type Take<'a> = dyn FnMut(&mut [Lane<Item>]) -> Option<Next> + 'a;
 /// How far a conductor has come.
 #[derive(Default)]
 pub(crate) struct Course {
-    turns: Turns<Behind>,
+    turns: Turns<Behind, Work>,
     /// All inputs are over.
     is_last: bool,
 }
@@ -163,7 +172,11 @@ impl Conductor {
     pub fn run(mut self) -> Result<(), Failure> {
         let mut course = Course::default();
         while !course.is_over() {
-            self.step(&mut course, |inbox, take| inbox.wait_blocking(take).map(Some))?;
+            let due = self.due();
+            self.step(&mut course, |inbox, take| match due {
+                None => inbox.wait_blocking(take).map(Some),
+                Some(due) => inbox.wait_until(due, take),
+            })?;
         }
         Ok(())
     }
@@ -181,23 +194,40 @@ impl Conductor {
             Crew::Alone(_) => 1,
             Crew::Many { tasks, .. } => tasks.len(),
         };
-        let is_held = course.is_last || self.is_tripped || self.is_migrating;
-        let may_begin = !is_held && course.turns.len() < workers * TURNS;
-        let (intake, inputs) = (&mut self.intake, self.received.len());
-        let others = inputs + usize::from(self.is_migrating);
+        // What may pass while this is decided wakes it at once.
+        let takes = self.spec.takes();
+        let head = course.turns.left().map(|work| self.may_take_up(work));
+        let (is_quiet, under_way, is_last) = (course.turns.is_quiet(), course.turns.len(), course.is_last);
+        let (intake, inputs, gate) = (&mut self.intake, self.received.len(), &self.spec.gate);
+        let is_migrating = self.is_migrating;
+        let others = inputs + usize::from(is_migrating);
         let mut take = |lanes: &mut [Lane<Item>]| {
-            answer(lanes, others).or_else(|| may_begin.then(|| intake.take(lanes)).flatten().map(Next::Taken))
+            if let Some(next) = answer(lanes, others) {
+                return Some(next);
+            }
+            if let Some(may_take_up) = head {
+                return (is_quiet && may_take_up).then_some(Next::Resumes);
+            }
+            // A probe is of the head of what there is, and what follows waits for what becomes of it.
+            let most = if gate.is_closed() { workers * TURNS } else { 1 };
+            let appetite = if takes { Appetite::All } else { Appetite::NoRecords };
+            let may_begin = !is_last && !is_migrating && under_way < most;
+            may_begin.then(|| intake.take_of(lanes, appetite)).flatten().map(Next::Taken)
         };
         let Some(next) = wait(&self.inbox, &mut take)? else { return Ok(false) };
         match next {
-            Next::Told(Control::Trip) => self.is_tripped = true,
-            Next::Told(Control::Reset) => self.is_tripped = false,
+            // The breaker may be tried now.
+            Next::Told(Control::Look) => {}
             // A stage that has nothing more to do exchanges nothing; whoever asked learns that the answer will not come.
             Next::Told(Control::Swap(swap)) if course.is_last => drop(swap),
             Next::Told(Control::Swap(swap)) => self.prepare(swap, &mut course.turns)?,
             Next::Taken(Taken::Over) => course.is_last = true,
             Next::Taken(taken) => self.begin(taken, &mut course.turns)?,
-            Next::Done(done) => course.turns.done(done.worker, done.result?, done.changes),
+            Next::Resumes => self.resume(&mut course.turns)?,
+            Next::Done(done) => {
+                let Worked { outcome, left } = done.result?;
+                course.turns.done(done.worker, outcome, done.changes, left);
+            }
         }
         while let Some(turn) = course.turns.pop() {
             self.emit(turn, &mut course.turns)?;
@@ -205,7 +235,50 @@ impl Conductor {
         Ok(true)
     }
 
-    fn begin(&mut self, taken: Taken, turns: &mut Turns<Behind>) -> Result<(), Failure> {
+    /// When to look again, though nothing has come: the breaker may be tried then, or make further letters.
+    fn due(&self) -> Option<Instant> {
+        let Spec { gate, then, .. } = &*self.spec;
+        let letters = if *then == Then::DeadLetter && !gate.is_closed() { gate.letters_due() } else { None };
+        let now = tokio::time::Instant::now();
+        gate.due().into_iter().chain(letters).filter(|due| *due > now).min().map(tokio::time::Instant::into_std)
+    }
+
+    /// Whether what was left can be taken up: what needs the plugin, when the breaker lets it through.
+    fn may_take_up(&self, work: &Work) -> bool {
+        match work {
+            Work::Batch(..) | Work::Share(..) => self.spec.takes(),
+            Work::Advance(_) | Work::Close => !divides(self.spec.kind) || self.spec.gate.lets_through(),
+            Work::Barrier | Work::Prepare(_) | Work::Settle(_) => true,
+        }
+    }
+
+    /// Takes up what the breaker has left: the head alone, where that is a probe.
+    fn resume(&mut self, turns: &mut Turns<Behind, Work>) -> Result<(), Failure> {
+        let most = if self.spec.gate.is_closed() { Resume::All } else { Resume::Head };
+        self.round += 1;
+        let mut is_shut = false;
+        for (number, work) in turns.resume(most) {
+            match &mut self.crew {
+                // What follows what was left again is left too.
+                Crew::Alone(_) if is_shut => turns.done(number, Outcome::default(), Changes::default(), Some(work)),
+                Crew::Alone(worker) => {
+                    let is_barrier = matches!(work, Work::Barrier);
+                    let Worked { outcome, left } = worker.work(work)?;
+                    let changes = if is_barrier { worker.take_changes() } else { Changes::default() };
+                    is_shut = left.is_some();
+                    turns.done(number, outcome, changes, left);
+                }
+                Crew::Many { tasks, .. } => {
+                    if let Some(worker) = tasks.get(number) {
+                        worker.send_blocking(Task { work, round: self.round })?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn begin(&mut self, taken: Taken, turns: &mut Turns<Behind, Work>) -> Result<(), Failure> {
         match taken {
             Taken::Batch(input, batch) => {
                 if let Some(count) = self.received.get_mut(input) {
@@ -228,17 +301,17 @@ impl Conductor {
         }
     }
 
-    fn begin_batch(&mut self, input: usize, batch: Batch, turns: &mut Turns<Behind>) -> Result<(), Failure> {
+    fn begin_batch(&mut self, input: usize, batch: Batch, turns: &mut Turns<Behind, Work>) -> Result<(), Failure> {
         match &mut self.crew {
             Crew::Alone(worker) => {
-                let outcome = worker.work(Work::Batch(input, batch))?;
+                let Worked { outcome, left } = worker.work(Work::Batch(input, batch))?;
                 turns.begin([0], None);
-                turns.done(0, outcome, Changes::default());
+                turns.done(0, outcome, Changes::default(), left);
             }
             Crew::Many { tasks, divide: None, next } => {
                 turns.begin([*next], None);
                 if let Some(worker) = tasks.get(*next) {
-                    worker.send_blocking(Task(Work::Batch(input, batch)))?;
+                    worker.send_blocking(Task { work: Work::Batch(input, batch), round: self.round })?;
                 }
                 *next = (*next + 1) % tasks.len();
             }
@@ -255,7 +328,7 @@ impl Conductor {
                 for (worker, (rows, share)) in
                     tasks.iter().zip(shares.drain(..)).filter(|(_, (_, share))| !share.is_empty())
                 {
-                    worker.send_blocking(Task(Work::Share(input, share, rows)))?;
+                    worker.send_blocking(Task { work: Work::Share(input, share, rows), round: self.round })?;
                 }
             }
         }
@@ -267,27 +340,27 @@ impl Conductor {
         &mut self,
         mut work: impl FnMut() -> Work,
         behind: Behind,
-        turns: &mut Turns<Behind>,
+        turns: &mut Turns<Behind, Work>,
     ) -> Result<(), Failure> {
         match &mut self.crew {
             Crew::Alone(worker) => {
-                let outcome = worker.work(work())?;
+                let Worked { outcome, left } = worker.work(work())?;
                 let is_barrier = matches!(behind, Behind::Barrier { .. });
                 let changes = if is_barrier { worker.take_changes() } else { Changes::default() };
                 turns.begin([0], Some(behind));
-                turns.done(0, outcome, changes);
+                turns.done(0, outcome, changes, left);
             }
             Crew::Many { tasks, .. } => {
                 turns.begin(0..tasks.len(), Some(behind));
                 for worker in tasks {
-                    worker.send_blocking(Task(work()))?;
+                    worker.send_blocking(Task { work: work(), round: self.round })?;
                 }
             }
         }
         Ok(())
     }
 
-    fn emit(&mut self, turn: Turn<Behind>, turns: &mut Turns<Behind>) -> Result<(), Failure> {
+    fn emit(&mut self, turn: Turn<Behind>, turns: &mut Turns<Behind, Work>) -> Result<(), Failure> {
         let since = Instant::now();
         for output in &turn.outcome.outputs {
             self.outlet.send_blocking(output.port, &output.batch)?;
@@ -344,7 +417,7 @@ pub fn work(mut worker: Worker, number: usize, inbox: &Inbox<Task>, answers: &Se
 /// What a worker of several is to do next.
 pub(crate) enum Order {
     /// A piece of work.
-    Task(Work),
+    Task(Task),
     /// Nothing more.
     Over,
 }
@@ -353,7 +426,7 @@ pub(crate) enum Order {
 pub(crate) fn order(lanes: &mut [Lane<Task>]) -> Option<Order> {
     let lane = lanes.first_mut()?;
     match lane.pop() {
-        Some(Task(work)) => Some(Order::Task(work)),
+        Some(task) => Some(Order::Task(task)),
         None => lane.is_over().then_some(Order::Over),
     }
 }
@@ -362,10 +435,12 @@ pub(crate) fn order(lanes: &mut [Lane<Task>]) -> Option<Order> {
 ///
 /// # Errors
 /// When nobody waits for the answer.
-pub(crate) fn obey(worker: &mut Worker, number: usize, task: Work, answers: &Sender) -> Result<bool, Gone> {
-    let is_barrier = matches!(task, Work::Barrier);
-    let result = worker.work(task);
-    let changes = if is_barrier { worker.take_changes() } else { Changes::default() };
+pub(crate) fn obey(worker: &mut Worker, number: usize, task: Task, answers: &Sender) -> Result<bool, Gone> {
+    let Task { work, round } = task;
+    let is_barrier = matches!(work, Work::Barrier);
+    let result = worker.work_in(round, work);
+    let is_left = matches!(&result, Ok(Worked { left: Some(_), .. }));
+    let changes = if is_barrier && !is_left { worker.take_changes() } else { Changes::default() };
     let goes_on = result.is_ok();
     answers.send_blocking(Item::Done(Box::new(Done { worker: number, result, changes })))?;
     Ok(goes_on)

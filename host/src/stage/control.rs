@@ -8,10 +8,8 @@ use super::generation::Swap;
 /// What a running stage is told.
 #[derive(Debug)]
 pub enum Control {
-    /// Call the plugin no more until told otherwise; keep what is there, in order.
-    Trip,
-    /// Go on.
-    Reset,
+    /// Its breaker has been tripped or reset: look at it again.
+    Look,
     /// Go on with another generation of the plugin, from the next turn on.
     Swap(Swap),
 }

@@ -12,6 +12,7 @@ use tokio::sync::oneshot;
 use super::{
     conductor::{Behind, Conductor, Crew},
     failure::Failure,
+    gate::Lever,
     generation::{Successor, Swap, Verdict},
     turns::Turns,
     worker::{Spec, Work},
@@ -27,7 +28,7 @@ pub(super) struct Pending {
 
 impl Conductor {
     /// Begins an exchange.
-    pub(super) fn prepare(&mut self, swap: Swap, turns: &mut Turns<Behind>) -> Result<(), Failure> {
+    pub(super) fn prepare(&mut self, swap: Swap, turns: &mut Turns<Behind, Work>) -> Result<(), Failure> {
         let Swap { spec, instances, answer } = swap;
         crash::point("reload.before-swap");
         let workers = match &self.crew {
@@ -49,6 +50,11 @@ impl Conductor {
             }
             None => Work::Settle(Verdict::Leave),
         };
+        if self.spec.state_version != pending.spec.state_version && turns.left().is_some() {
+            let why = "its breaker is open, and what it has left is of the old version: reset the breaker first";
+            let _ = pending.answer.send(Err(why.to_owned()));
+            return Ok(());
+        }
         if self.spec.state_version == pending.spec.state_version {
             // Nobody can refuse: no need to wait for answers.
             self.begin_all(work, Behind::Nothing, turns)?;
@@ -60,7 +66,7 @@ impl Conductor {
     }
 
     /// Everybody is ready, or somebody cannot go on.
-    pub(super) fn prepared(&mut self, pending: Pending, turns: &mut Turns<Behind>) -> Result<(), Failure> {
+    pub(super) fn prepared(&mut self, pending: Pending, turns: &mut Turns<Behind, Work>) -> Result<(), Failure> {
         self.is_migrating = false;
         match pending.refusal.get() {
             Some(why) => {
@@ -71,12 +77,15 @@ impl Conductor {
         }
     }
 
-    fn take(&mut self, pending: Pending, turns: &mut Turns<Behind>) -> Result<(), Failure> {
+    fn take(&mut self, pending: Pending, turns: &mut Turns<Behind, Work>) -> Result<(), Failure> {
         if let Crew::Many { divide: Some(wants), .. } = &mut self.crew {
             *wants = pending.spec.wants.clone();
         }
         self.spec = pending.spec.clone();
-        self.begin_all(|| Work::Settle(Verdict::Take), Behind::Exchanged(pending), turns)
+        self.begin_all(|| Work::Settle(Verdict::Take), Behind::Exchanged(pending), turns)?;
+        // What the one before could not do is not this one's fault.
+        self.spec.gate.pull(Lever::Reset);
+        Ok(())
     }
 
     /// From here on, what leaves the stage is the new generation's.

@@ -7,19 +7,21 @@
 //! panic of the host's own code. A group faults at its end if its key ends in `!`.
 
 use std::sync::{
-    Arc,
+    Arc, Mutex,
     atomic::{AtomicBool, AtomicUsize, Ordering},
 };
 
 use super::{
     aggregate::Rules,
+    breaker::Terms,
+    gate::{Bell, Gate},
     live::Live,
     prepare::Wants,
     worker::{Maker, ReadPorts, Spec},
 };
 use crate::{
     batch::{Batch, Column, ColumnBuilder},
-    config::OnError,
+    config::{OnError, Then},
     letter,
     plugin::{
         Accumulated, Effects, Fault, FaultKind, Finished, Groups, Instance, Interrupt, Kind, Mapped, Occasion,
@@ -33,8 +35,25 @@ pub(crate) struct Fake {
     pub(crate) panics: Arc<AtomicBool>,
     /// A panic waits until this is no longer 0.
     pub(crate) panics_after: Option<Arc<AtomicUsize>>,
+    /// Whether it fails, whatever it is given.
+    pub(crate) mood: Arc<Mutex<Mood>>,
     /// Calls of this instance.
     calls: usize,
+}
+
+/// How a fake takes whatever it is given.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Mood {
+    #[default]
+    Well,
+    /// It refuses every record.
+    Refuses,
+    /// Every call is a fault that names no record.
+    Faults,
+    /// Every call takes too long.
+    Hangs,
+    /// No instance can be made.
+    Gone,
 }
 
 /// A stage of the fake whose every side output is read.
@@ -54,6 +73,8 @@ pub(crate) fn spec(kind: Kind, rules: Option<Rules>) -> Spec {
         maker: Arc::new(Fake::default()),
         interrupt: Interrupt::default(),
         meter: Arc::default(),
+        gate: Arc::new(Gate::new(String::new(), Terms::never(), Bell::default())),
+        then: Then::Pause,
     }
 }
 
@@ -64,6 +85,9 @@ pub(crate) fn live() -> Live {
 
 impl Maker for Fake {
     fn make(&self, _: &Interrupt) -> Result<Box<dyn Instance>, Box<Fault>> {
+        if *self.mood.lock().unwrap() == Mood::Gone {
+            return Err(Box::new(Fault { kind: FaultKind::InstantiateFailed, ..fault(None) }));
+        }
         Ok(Box::new(self.clone()))
     }
 }
@@ -76,6 +100,12 @@ enum Seen {
 impl Fake {
     fn see(&mut self, input: &Batch) -> Result<Vec<Seen>, Box<Fault>> {
         self.calls += 1;
+        match *self.mood.lock().unwrap() {
+            Mood::Well => {}
+            Mood::Refuses => return Ok(input.values().iter().map(|_| Seen::Refused).collect()),
+            Mood::Faults | Mood::Gone => return Err(Box::new(fault(None))),
+            Mood::Hangs => return Err(Box::new(Fault { kind: FaultKind::Deadline, ..fault(None) })),
+        }
         let mut seen = Vec::new();
         for (at, value) in (0u32..).zip(input.values().iter()) {
             seen.push(match value {

@@ -28,6 +28,15 @@ pub enum Taken {
     Over,
 }
 
+/// What a receiver takes in at present.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Appetite {
+    /// Whatever is next.
+    All,
+    /// What stands in front of the first records of each input.
+    NoRecords,
+}
+
 /// The state of alignment.
 #[derive(Clone, Debug)]
 pub struct Intake {
@@ -55,6 +64,11 @@ impl Intake {
 
     /// Takes the next thing to do, if there is one. Lanes beyond the inputs are left alone.
     pub fn take(&mut self, lanes: &mut [Lane<Item>]) -> Option<Taken> {
+        self.take_of(lanes, Appetite::All)
+    }
+
+    /// As [`take`](Self::take), of what the receiver has an appetite for.
+    pub fn take_of(&mut self, lanes: &mut [Lane<Item>], appetite: Appetite) -> Option<Taken> {
         let inputs = self.held.len();
         let lanes = lanes.get_mut(..inputs)?;
         let mut turn = 0;
@@ -65,7 +79,11 @@ impl Intake {
             if is_held && !bug::is_seeded("barrier-overtaken-at-alignment") {
                 continue;
             }
-            let Some(item) = lanes.get_mut(input).and_then(Lane::pop) else { continue };
+            let Some(lane) = lanes.get_mut(input) else { continue };
+            if appetite == Appetite::NoRecords && matches!(lane.peek(), Some(Item::Batch(_))) {
+                continue;
+            }
+            let Some(item) = lane.pop() else { continue };
             let taken = match item {
                 Item::Batch(batch) => {
                     self.next = (input + 1) % inputs;

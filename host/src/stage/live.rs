@@ -1,8 +1,9 @@
 //! The instance of a worker, and how calls come to an end although some of them fault.
 //!
-//! Owns the instance and drives the search for culprits; it must not know what a call is for. Invariant: an instance
+//! Owns the instance and drives the search for culprits; it must not know what a call is for. Invariants: an instance
 //! that committed a fault is dropped before anything else happens, and a worker never holds two of them, but for the moment
-//! of an exchange, so that memory stays within the sum of the limits.
+//! of an exchange, so that memory stays within the sum of the limits; no call is made that the stage's breaker does not let
+//! through.
 
 use std::{
     ops::Range,
@@ -11,10 +12,13 @@ use std::{
 };
 
 use super::{
+    breaker::{Answer, PROBE, Sample, Ticket},
     isolate::{Cause, Ended, Isolation, Portion, Verdict},
+    witness::{Run, Witness},
     worker::Spec,
 };
 use crate::{
+    batch::Column,
     bug,
     plugin::{self, Effects, Fault, FaultKind, Usage},
 };
@@ -37,6 +41,8 @@ pub struct Live {
     gone: (Usage, Effects),
     /// What this one had cost when that was last taken.
     taken: Usage,
+    /// Most rows of the next call, where the breaker opened in the middle of a search: it goes on, and not anew.
+    narrowed: Option<usize>,
     /// What this one had cost when its last call ended.
     called: Usage,
     /// Memory that this one held after its first call; none before.
@@ -52,6 +58,18 @@ pub struct Search {
     /// Where the rows in hand begin.
     start: usize,
     isolation: Isolation,
+    /// The first row that has no outcome yet.
+    settled: usize,
+    end: usize,
+    /// Whether calls wait for the breaker.
+    waits: bool,
+}
+
+impl Search {
+    /// The rows that have no outcome: none, unless the breaker let no further call through.
+    pub fn left(&self) -> Range<usize> {
+        self.settled..self.end
+    }
 }
 
 /// Rows that have their outcome.
@@ -71,19 +89,48 @@ impl Live {
     pub fn new(spec: Arc<Spec>) -> Result<Self, Box<Fault>> {
         let instance = Some(spec.maker.make(&spec.interrupt)?);
         let (gone, taken, called, portion) = Default::default();
-        Ok(Self { spec, instance, is_fresh: true, portion, gone, taken, called, first: None, said: None, unsaid: 0 })
+        let (first, narrowed) = (None, None);
+        Ok(Self {
+            spec,
+            instance,
+            is_fresh: true,
+            portion,
+            gone,
+            taken,
+            narrowed,
+            called,
+            first,
+            said: None,
+            unsaid: 0,
+        })
     }
 
     /// A search through `len` rows.
     pub fn search(&self, len: usize) -> Search {
-        Search { rest: 0..len, start: 0, isolation: Isolation::new(0, self.is_fresh) }
+        self.search_from(0, len, true)
     }
 
-    /// Calls until further rows have their outcome, the next ones in order; none when all have. `call` takes in what
-    /// a call came to only if it returns `Ok`.
+    /// A search through `len` rows that cannot be left in the middle, for what goes before has been taken in: the breaker
+    /// only hears of it.
+    pub fn whole_search(&self, len: usize) -> Search {
+        self.search_from(0, len, false)
+    }
+
+    /// Goes on behind the next `rows`, which have their outcome without a call.
+    pub fn skip(&self, search: &mut Search, rows: usize) {
+        *search = self.search_from(search.settled + rows, search.end, search.waits);
+    }
+
+    fn search_from(&self, start: usize, end: usize, waits: bool) -> Search {
+        Search { rest: start..end, start, isolation: Isolation::new(0, self.is_fresh), settled: start, end, waits }
+    }
+
+    /// Calls until further rows have their outcome, the next ones in order; none when all have, or when the breaker lets
+    /// no call through. `call` takes in what a call came to only if it returns `Ok`.
     ///
     /// # Errors
-    /// A fault that no row can be blamed for: the pipeline is being taken down, or no instance can be made.
+    /// A fault that no row can be blamed for: the pipeline is being taken down, or no instance can be made and the search
+    /// cannot be left.
     pub fn settle<T>(
         &mut self,
         search: &mut Search,
@@ -95,35 +142,135 @@ impl Live {
                 if search.rest.is_empty() {
                     return Ok(None);
                 }
-                let most = self.portion.most(Instant::now).unwrap_or(usize::MAX).min(search.rest.len());
+                let most = [self.portion.most(Instant::now), self.narrowed.take(), Some(search.rest.len())];
+                let most = most.into_iter().flatten().min().unwrap_or_default();
                 search.isolation = Isolation::new(most, self.is_fresh);
                 search.start = search.rest.start;
                 search.rest.start += most;
                 continue;
             };
+            let gate = &self.spec.gate;
+            let ticket = match if search.waits { gate.ask() } else { Answer::Call(gate.ticket()) } {
+                Answer::Call(ticket) => ticket,
+                Answer::Wait(_) => {
+                    self.narrowed = Some(next.rows.len());
+                    return Ok(None);
+                }
+                Answer::Probe(ticket) => {
+                    self.narrowed = Some(next.rows.len());
+                    self.probe(search.left(), ticket, &mut call)?;
+                    *search = self.search_from(search.settled, search.end, search.waits);
+                    continue;
+                }
+            };
             if next.is_fresh && !self.is_fresh {
                 self.discard();
             }
             let rows = search.start + next.rows.start..search.start + next.rows.end;
-            let came = call(self.instance()?, rows.clone());
+            let began = Instant::now();
+            let instance = match self.instance() {
+                Err(fault) if fault.kind == FaultKind::InstantiateFailed && search.waits => {
+                    self.failed(ticket, began, &fault);
+                    continue;
+                }
+                made => made?,
+            };
+            let mut witness = Witness::of(instance, Run::Real);
+            let came = call(&mut witness, rows.clone());
+            let refused = witness.came.and_then(Result::ok);
             self.is_fresh = false;
             let ended = came.as_ref().map_or_else(|fault| ended(fault), |_| Ended::Well);
             if let Err(fault) = &came {
                 self.discard();
-                if matches!(fault.kind, FaultKind::Interrupted | FaultKind::InstantiateFailed) {
-                    return came.map(|_| None);
+                match fault.kind {
+                    FaultKind::Interrupted => return came.map(|_| None),
+                    FaultKind::InstantiateFailed if search.waits => {
+                        self.failed(ticket, began, fault);
+                        continue;
+                    }
+                    FaultKind::InstantiateFailed => return came.map(|_| None),
+                    kind => self.spec.meter.fault(kind),
                 }
-                self.spec.meter.fault(fault.kind);
             } else {
                 self.note_call(rows.len());
             }
-            match (search.isolation.step(ended), &came) {
+            let verdict = search.isolation.step(ended);
+            let records = if verdict == Verdict::Again { 0 } else { rows.len() as u64 };
+            let sample = sample(records, &came, refused.as_ref(), began);
+            self.spec.gate.ended(ticket, &sample, || why(came.as_ref().err(), refused.as_ref()));
+            match (verdict, &came) {
                 (Verdict::Again, _) => continue,
                 (Verdict::Blamed, Err(fault)) => self.say(fault),
                 _ => {}
             }
+            search.settled = rows.end;
             return Ok(Some(Settled { rows, came }));
         }
+    }
+
+    /// Tells the breaker of an instance that could not be made.
+    fn failed(&self, ticket: Ticket, began: Instant, fault: &Fault) {
+        let sample = Sample { calls: 1, is_failed: true, took: began.elapsed(), ..Sample::default() };
+        self.spec.meter.fault(fault.kind);
+        self.spec.gate.ended(ticket, &sample, || reason(fault));
+    }
+
+    /// Tries the first of `rows` without any effect, and tells the breaker. They are called again, whatever comes of it:
+    /// so a probe that fails leaves no dead letter behind, and no state that half of it has changed.
+    ///
+    /// # Errors
+    /// The pipeline is being taken down.
+    fn probe<T>(
+        &mut self,
+        rows: Range<usize>,
+        ticket: Ticket,
+        call: &mut impl FnMut(&mut dyn plugin::Instance, Range<usize>) -> Result<T, Box<Fault>>,
+    ) -> Result<(), Box<Fault>> {
+        let len = rows.len().min(PROBE);
+        let (began, mut all, mut last) = (Instant::now(), Sample::default(), String::new());
+        let mut isolation = Isolation::new(len, self.is_fresh);
+        while let Some(next) = isolation.next_call() {
+            if next.is_fresh && !self.is_fresh {
+                self.discard();
+            }
+            self.settle_accounts();
+            let came = match self.instance() {
+                Err(fault) => Err(fault),
+                Ok(instance) => {
+                    let mut witness = Witness::of(instance, Run::Dry);
+                    // Whatever it returns has had no effect.
+                    let _ = call(&mut witness, rows.start + next.rows.start..rows.start + next.rows.end);
+                    let came = witness.came.take().unwrap_or_else(|| Ok(Default::default()));
+                    let _ = instance.take_effects();
+                    came
+                }
+            };
+            self.is_fresh = false;
+            if let Err(fault) = &came {
+                self.discard();
+                if fault.kind == FaultKind::Interrupted {
+                    return Err(fault.clone());
+                }
+                self.spec.meter.fault(fault.kind);
+            }
+            let verdict = isolation.step(came.as_ref().map_or_else(|fault| ended(fault), |_| Ended::Well));
+            let records = if verdict == Verdict::Again { 0 } else { next.rows.len() as u64 };
+            let one = sample(records, &came, came.as_ref().ok(), began);
+            all.records += one.records;
+            all.refused += one.refused;
+            // A record alone may take too long; what cannot be made at all is no record's fault.
+            all.is_failed |= matches!(&came, Err(fault) if fault.kind == FaultKind::InstantiateFailed);
+            if one.refused > 0 || one.is_failed {
+                last = why(came.as_ref().err(), came.as_ref().ok());
+            }
+            // However well the rest would do.
+            let is_lost = self.spec.gate.is_bad(&Sample { records: len as u64, ..all });
+            if is_lost || self.spec.gate.ticket() != ticket {
+                break;
+            }
+        }
+        self.spec.gate.probed(ticket, &all, || last);
+        Ok(())
     }
 
     /// What calls have cost and done since this was last asked.
@@ -223,6 +370,28 @@ impl Live {
         tracing::warn!(stage, plugin, kind, error = fault.message, unsaid, "refused for a fault of the plugin");
         self.said = Some(Instant::now());
     }
+}
+
+/// What the breaker is told of a call.
+fn sample<T>(records: u64, came: &Result<T, Box<Fault>>, refused: Option<&(u64, Column)>, began: Instant) -> Sample {
+    let (refused, is_failed) = match came {
+        Ok(_) => (refused.map_or(0, |(count, _)| *count), false),
+        Err(fault) => (records, matches!(fault.kind, FaultKind::Deadline | FaultKind::InstantiateFailed)),
+    };
+    Sample { records, refused, calls: 1, is_failed, took: began.elapsed() }
+}
+
+/// What was wrong with a call, in a line.
+fn why(fault: Option<&Box<Fault>>, refused: Option<&(u64, Column)>) -> String {
+    let said = || refused.and_then(|(_, reasons)| reasons.iter().last());
+    match fault {
+        Some(fault) => reason(fault),
+        None => said().map_or_else(String::new, |said| format!("refused: {}", String::from_utf8_lossy(said))),
+    }
+}
+
+fn reason(fault: &Fault) -> String {
+    format!("{}: {}", fault.kind.name().replace('_', " "), fault.message)
 }
 
 /// Whether an instance that held `first` after its first call is to be replaced. One that holds as much from the start would

@@ -32,6 +32,7 @@ pub struct Meter {
     late: AtomicU64,
     refused: AtomicU64,
     produced: AtomicU64,
+    dropped: AtomicU64,
     lost: AtomicU64,
     fuel: AtomicU64,
     fuel_budget: AtomicU64,
@@ -60,6 +61,7 @@ impl Default for Meter {
             late: zero(),
             refused: zero(),
             produced: zero(),
+            dropped: zero(),
             lost: zero(),
             fuel: zero(),
             fuel_budget: zero(),
@@ -130,7 +132,7 @@ impl Meter {
     }
 
     /// The counters of records, each beside its number in `tally`.
-    fn beside(&self, tally: &Tally) -> [(&AtomicU64, u64); 8] {
+    fn beside(&self, tally: &Tally) -> [(&AtomicU64, u64); 9] {
         [
             (&self.received, tally.received),
             (&self.passed, tally.passed),
@@ -139,6 +141,7 @@ impl Meter {
             (&self.late, tally.late),
             (&self.refused, tally.refused),
             (&self.produced, tally.produced),
+            (&self.dropped, tally.dropped),
             (&self.lost, tally.lost),
         ]
     }
@@ -217,6 +220,7 @@ impl Meter {
                 late: self.late.load(Relaxed),
                 refused: self.refused.load(Relaxed),
                 produced: self.produced.load(Relaxed),
+                dropped: self.dropped.load(Relaxed),
                 lost: self.lost.load(Relaxed),
             },
             fuel: self.fuel.load(Relaxed),

@@ -21,6 +21,9 @@ pub struct Tally {
     pub refused: u64,
     /// Records put out, to all outputs.
     pub produced: u64,
+    /// Of these, dropped while a breaker was open, as its stage or sink says.
+    #[serde(default)]
+    pub dropped: u64,
     /// Accepted and lost, by a source that cannot be asked again.
     pub lost: u64,
 }
@@ -35,12 +38,14 @@ impl Tally {
         self.late += other.late;
         self.refused += other.refused;
         self.produced += other.produced;
+        self.dropped += other.dropped;
         self.lost += other.lost;
     }
 
     /// Records received that nothing accounts for; 0 in a ledger that balances.
     pub fn imbalance(&self) -> i64 {
-        let accounted = self.passed + self.filtered + self.absorbed + self.late + self.refused + self.lost;
+        let gone = self.refused + self.dropped + self.lost;
+        let accounted = self.passed + self.filtered + self.absorbed + self.late + gone;
         self.received as i64 - accounted as i64
     }
 }

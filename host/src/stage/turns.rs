@@ -19,30 +19,42 @@ pub struct Turn<C> {
 }
 
 #[derive(Debug)]
-struct Pending<C> {
-    parts: Vec<Part>,
+struct Pending<C, W> {
+    parts: Vec<Part<W>>,
     control: Option<C>,
 }
 
 #[derive(Debug)]
-enum Part {
-    Awaited(usize),
+enum Part<W> {
+    /// A worker has it; what it came to so far stands beside it.
+    Awaited(usize, Outcome),
+    /// A worker has left some of it.
+    Left(usize, Outcome, W),
     Done(Outcome, Changes),
 }
 
-/// Turns that have begun, oldest first.
-#[derive(Debug)]
-pub struct Turns<C> {
-    pending: VecDeque<Pending<C>>,
+/// How much of what was left is taken up again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Resume {
+    /// The oldest piece.
+    Head,
+    /// Everything.
+    All,
 }
 
-impl<C> Default for Turns<C> {
+/// Turns that have begun, oldest first, and work `W` that was left of them.
+#[derive(Debug)]
+pub struct Turns<C, W> {
+    pending: VecDeque<Pending<C, W>>,
+}
+
+impl<C, W> Default for Turns<C, W> {
     fn default() -> Self {
         Self { pending: VecDeque::new() }
     }
 }
 
-impl<C> Turns<C> {
+impl<C, W> Turns<C, W> {
     /// Turns that have begun and not left.
     pub fn len(&self) -> usize {
         self.pending.len()
@@ -53,27 +65,71 @@ impl<C> Turns<C> {
         self.pending.is_empty()
     }
 
-    /// Begins a turn that needs an answer of each of `workers`, who answer in the order in which they were asked.
-    pub fn begin(&mut self, workers: impl IntoIterator<Item = usize>, control: Option<C>) {
-        self.pending.push_back(Pending { parts: workers.into_iter().map(Part::Awaited).collect(), control });
+    /// The oldest piece that workers have left and nobody has.
+    pub fn left(&self) -> Option<&W> {
+        self.parts().find_map(|part| match part {
+            Part::Left(_, _, work) => Some(work),
+            Part::Awaited(..) | Part::Done(..) => None,
+        })
     }
 
-    /// Notes the answer of `worker` to the oldest turn that awaits it.
-    pub fn done(&mut self, worker: usize, outcome: Outcome, changes: Changes) {
+    /// Whether no worker has anything in hand.
+    pub fn is_quiet(&self) -> bool {
+        !self.parts().any(|part| matches!(part, Part::Awaited(..)))
+    }
+
+    fn parts(&self) -> impl Iterator<Item = &Part<W>> {
+        self.pending.iter().flat_map(|turn| &turn.parts)
+    }
+
+    /// Begins a turn that needs an answer of each of `workers`, who answer in the order in which they were asked.
+    pub fn begin(&mut self, workers: impl IntoIterator<Item = usize>, control: Option<C>) {
+        let parts = workers.into_iter().map(|worker| Part::Awaited(worker, Outcome::default()));
+        self.pending.push_back(Pending { parts: parts.collect(), control });
+    }
+
+    /// Notes the answer of `worker` to the oldest turn that awaits it, and what it has left of that.
+    pub fn done(&mut self, worker: usize, outcome: Outcome, changes: Changes, left: Option<W>) {
         let awaited = self
             .pending
             .iter_mut()
             .flat_map(|turn| &mut turn.parts)
-            .find(|part| matches!(part, Part::Awaited(who) if *who == worker));
+            .find(|part| matches!(part, Part::Awaited(who, _) if *who == worker));
         debug_assert!(awaited.is_some(), "worker {worker} answered unasked");
         if let Some(part) = awaited {
-            *part = Part::Done(outcome, changes);
+            let before = match part {
+                Part::Awaited(_, before) => std::mem::take(before),
+                Part::Left(..) | Part::Done(..) => Outcome::default(),
+            };
+            let outcome = if before == Outcome::default() { outcome } else { Outcome::merge(vec![before, outcome]) };
+            *part = match left {
+                None => Part::Done(outcome, changes),
+                Some(work) => Part::Left(worker, outcome, work),
+            };
         }
+    }
+
+    /// Takes up what was left, oldest first: workers and their work, who answer to the turn that it belongs to.
+    pub fn resume(&mut self, most: Resume) -> Vec<(usize, W)> {
+        let mut taken = Vec::new();
+        for part in self.pending.iter_mut().flat_map(|turn| &mut turn.parts) {
+            if !matches!(part, Part::Left(..)) {
+                continue;
+            }
+            if let Part::Left(worker, before, work) = std::mem::replace(part, Part::Awaited(0, Outcome::default())) {
+                *part = Part::Awaited(worker, before);
+                taken.push((worker, work));
+            }
+            if most == Resume::Head {
+                break;
+            }
+        }
+        taken
     }
 
     /// The oldest turn, if all its answers are there.
     pub fn pop(&mut self) -> Option<Turn<C>> {
-        let is_complete = |turn: &Pending<C>| turn.parts.iter().all(|part| matches!(part, Part::Done(..)));
+        let is_complete = |turn: &Pending<C, W>| turn.parts.iter().all(|part| matches!(part, Part::Done(..)));
         let turn = self.pending.pop_front_if(|turn| is_complete(turn))?;
         let (mut outcomes, mut changes) = (Vec::new(), Changes::default());
         for part in turn.parts {
@@ -100,7 +156,7 @@ mod tests {
             asked in proptest::collection::vec(proptest::collection::btree_set(0usize..3, 0..3), 1..20),
             order in proptest::collection::vec(any::<prop::sample::Index>(), 0..80),
         ) {
-            let mut turns = Turns::default();
+            let mut turns: Turns<usize, ()> = Turns::default();
             let mut queues: Vec<VecDeque<usize>> = vec![VecDeque::new(); 3];
             for (serial, workers) in asked.iter().enumerate() {
                 turns.begin(workers.iter().copied(), Some(serial));
@@ -115,7 +171,7 @@ mod tests {
                 let Some(&first) = busy.first() else { break };
                 let worker = order.next().map_or(first, |pick| busy[pick.index(busy.len())]);
                 queues[worker].pop_front();
-                turns.done(worker, Outcome::default(), Changes::default());
+                turns.done(worker, Outcome::default(), Changes::default(), None);
             }
             prop_assert_eq!(left, (0..asked.len()).collect::<Vec<_>>());
             prop_assert!(turns.is_empty());

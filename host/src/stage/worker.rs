@@ -6,80 +6,27 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
+pub use super::spec::{Maker, ReadPorts, Spec};
 use super::{
-    aggregate::{Aggregate, Folded, Full, Migrated, RefusedGroups, Rules},
+    aggregate::{Aggregate, Ended, Folded, Full, Migrated, RefusedGroups},
     assemble::{assemble, others},
     failure::{Failure, Report, Shown, Stop, reason},
-    generation::{Service, Successor, Verdict},
+    generation::{Successor, Verdict},
     lane::Gone,
     live::{Live, Settled},
-    meter::Meter,
     outcome::{Outcome, Rank},
     outlet::Port,
-    prepare::Wants,
     table::{Changes, Saved},
     tally::Tally,
 };
 use crate::{
     batch::{Batch, Column},
-    config::OnError,
+    config::{OnError, Then},
     crash,
     letter::{self, with_reasons},
-    plugin::{Effects, Fault, FaultKind, Instance, Interrupt, Kind, Level, Refusals, Selection},
+    plugin::{Effects, Fault, FaultKind, Instance, Kind, Level, Produced, Refusals, Selection},
     time::{END, Window},
 };
-
-/// Makes instances of a stage's plugin.
-pub trait Maker: Send + Sync {
-    /// A fresh, configured instance whose calls end once `interrupt` is raised.
-    ///
-    /// # Errors
-    /// A fault of kind `InstantiateFailed`.
-    fn make(&self, interrupt: &Interrupt) -> Result<Box<dyn Instance>, Box<Fault>>;
-}
-
-/// What all workers of a stage know.
-pub struct Spec {
-    /// Name of the stage.
-    pub stage: String,
-    /// The plugin, as the configuration names it.
-    pub plugin: String,
-    /// What it is.
-    pub about: letter::Plugin,
-    /// What it does.
-    pub kind: Kind,
-    /// Columns that it needs.
-    pub wants: Wants,
-    /// What becomes of refused records that nobody reads.
-    pub on_error: OnError,
-    /// Side outputs that somebody reads.
-    pub is_read: ReadPorts,
-    /// Rules of an aggregate.
-    pub rules: Option<Rules>,
-    /// Number of the generation that this is.
-    pub generation: u64,
-    /// Version of the states that it writes.
-    pub state_version: u32,
-    /// What it has done so far.
-    pub service: Arc<Service>,
-    /// Where instances come from.
-    pub maker: Arc<dyn Maker>,
-    /// What ends their calls when the pipeline is taken down.
-    pub interrupt: Interrupt,
-    /// What the stage shows of itself.
-    pub meter: Arc<Meter>,
-}
-
-/// Which of the host's own side outputs have readers.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct ReadPorts {
-    /// What a filter did not keep.
-    pub rest: bool,
-    /// Late records.
-    pub late: bool,
-    /// Refused records.
-    pub refused: bool,
-}
 
 /// Something to do.
 #[derive(Debug)]
@@ -106,9 +53,18 @@ pub struct Done {
     /// Which worker did it.
     pub worker: usize,
     /// What came of it.
-    pub result: Result<Outcome, Failure>,
+    pub result: Result<Worked, Failure>,
     /// What changed, for a barrier.
     pub changes: Changes,
+}
+
+/// What came of a piece of work.
+#[derive(Debug, Default)]
+pub struct Worked {
+    /// What it came to, as far as it was done.
+    pub outcome: Outcome,
+    /// What the breaker has left of it, which is to be done before anything that follows.
+    pub left: Option<Work>,
 }
 
 /// Groups of a commit, of one stage.
@@ -122,6 +78,8 @@ pub struct Worker {
     watermark: i64,
     /// The generation that it is ready for, and the states as that one has them.
     next: Option<(Box<Successor>, Migrated)>,
+    /// The round that it has left something of.
+    left: Option<u64>,
 }
 
 impl Worker {
@@ -147,39 +105,60 @@ impl Worker {
             aggregate.rewrite(migrated);
         }
         spec.meter.groups(aggregate.as_ref().map_or(0, |aggregate| aggregate.len() as i64));
-        Ok(Self { spec, live, aggregate, watermark, next: None })
+        Ok(Self { spec, live, aggregate, watermark, next: None, left: None })
     }
 
     /// Does one piece of work.
     ///
     /// # Errors
     /// What ends the stage; what it made of the work before that is given up with everything since the last commit.
-    pub fn work(&mut self, work: Work) -> Result<Outcome, Failure> {
+    pub fn work(&mut self, work: Work) -> Result<Worked, Failure> {
         let groups = self.aggregate.as_ref().map_or(0, Aggregate::len);
-        let outcome = match work {
+        let worked = match work {
             Work::Batch(input, batch) => {
                 crash::point("stage.before-call");
-                let outcome = self.batch(input, batch);
+                let worked = self.batch(input, batch);
                 crash::point("stage.after-call");
-                outcome
+                worked
             }
-            Work::Share(input, batch, rows) => self.batch(input, batch).map(|outcome| outcome.in_rows(&rows)),
+            Work::Share(input, batch, rows) => self.batch(input, batch).map(|worked| worked.in_rows(&rows)),
             Work::Advance(time) => self.advance(time),
             Work::Close => self.close(),
-            Work::Barrier => Ok(Outcome::default()),
+            Work::Barrier => Ok(Worked::default()),
             Work::Prepare(successor) => {
                 self.prepare(successor);
-                Ok(Outcome::default())
+                Ok(Worked::default())
             }
             Work::Settle(verdict) => {
                 // What it cost so far is the generation's that goes.
                 self.note(groups, &Tally::default());
                 self.settle(verdict);
-                Ok(Outcome::default())
+                Ok(Worked::default())
             }
         };
-        self.note(groups, &outcome.as_ref().map(|outcome| outcome.tally).unwrap_or_default());
-        outcome
+        self.note(groups, &worked.as_ref().map(|worked| worked.outcome.tally).unwrap_or_default());
+        worked
+    }
+
+    /// Does one piece of work of a round, unless it has left something of that round: then it leaves whatever follows too,
+    /// but for an exchange of generations that changes no state, which may be what the breaker waits for.
+    ///
+    /// # Errors
+    /// As [`work`](Self::work).
+    pub fn work_in(&mut self, round: u64, work: Work) -> Result<Worked, Failure> {
+        let passes = match &work {
+            Work::Prepare(successor) => successor.spec.state_version == self.spec.state_version,
+            Work::Settle(_) => true,
+            _ => false,
+        };
+        if self.left == Some(round) && !passes {
+            return Ok(Worked { outcome: Outcome::default(), left: Some(work) });
+        }
+        let worked = self.work(work)?;
+        if worked.left.is_some() {
+            self.left = Some(round);
+        }
+        Ok(worked)
     }
 
     /// What changed since the last barrier.
@@ -214,7 +193,7 @@ impl Worker {
         self.spec = spec;
     }
 
-    fn batch(&mut self, input: usize, batch: Batch) -> Result<Outcome, Failure> {
+    fn batch(&mut self, input: usize, batch: Batch) -> Result<Worked, Failure> {
         let batch = self.spec.wants.prepare(input, batch);
         let (mut parts, mut search) = (Vec::new(), self.live.search(batch.len()));
         loop {
@@ -224,7 +203,15 @@ impl Worker {
                 answer(spec, watermark, aggregate.as_mut(), instance, part)
             });
             let Some(Settled { rows, came }) = settled.map_err(|fault| report(spec, *fault, Some(&batch)))? else {
-                return Ok(Outcome::merge(parts));
+                let left = search.left();
+                if let Some(outcome) = self.do_without(batch.slice(left.start, left.end))? {
+                    self.live.skip(&mut search, outcome.tally.received as usize);
+                    parts.push(outcome.shifted(left.start));
+                    continue;
+                }
+                let rows = (left.start as u32..left.end as u32).collect();
+                let work = (!left.is_empty()).then(|| Work::Share(input, batch.slice(left.start, left.end), rows));
+                return Ok(Worked { outcome: Outcome::merge(parts), left: work });
             };
             let outcome = match came {
                 Ok(answer) => self.take_in(answer)?,
@@ -232,6 +219,41 @@ impl Worker {
             };
             parts.push(outcome.shifted(rows.start));
         }
+    }
+
+    /// What becomes of the first of the records that the breaker does not let through; none where they wait.
+    fn do_without(&self, records: Batch) -> Result<Option<Outcome>, Failure> {
+        let (spec, mut outcome, len) = (&self.spec, Outcome::default(), records.len() as u64);
+        if records.is_empty() {
+            return Ok(None);
+        }
+        outcome.tally.received = len;
+        match (spec.then, spec.kind) {
+            (Then::Pause, _) | (Then::Bypass, Kind::Aggregate) => return Ok(None),
+            (Then::Drop, _) => outcome.tally.dropped = len,
+            (Then::Bypass, Kind::Filter) => {
+                (outcome.tally.passed, outcome.tally.produced) = (len, len);
+                outcome.put(Port::Main, records);
+            }
+            (Then::Bypass, Kind::Map) => {
+                let same = Produced { len: records.len(), ..Produced::default() };
+                outcome.tally.passed = assemble(&spec.stage, &records, same, None, &mut outcome);
+            }
+            (Then::DeadLetter, _) => {
+                let some = spec.gate.letters(records.len());
+                if some == 0 {
+                    return Ok(None);
+                }
+                let reason = spec.gate.opened().map_or_else(String::new, |opened| opened.reason);
+                let at: Vec<u32> = (0..some as u32).collect();
+                let reasons = Column::repeat(format!("the breaker is open: {reason}").as_bytes(), some);
+                (outcome.tally.received, outcome.tally.refused) = (some as u64, some as u64);
+                let why = letter::Kind::BreakerOpen;
+                let refused = Refused { from: &records, at: &at, reasons: &reasons, why, fault: None };
+                self.refuse(refused, rows(&at), &mut outcome)?;
+            }
+        }
+        Ok(Some(outcome))
     }
 
     /// What an answer comes to, with the count windows that it filled and what it refused.
@@ -245,7 +267,8 @@ impl Worker {
         }
         outcome.tally.refused += refused.at.len() as u64;
         let Refusals { at, reasons } = &refused;
-        self.refuse(Refused { from: &part, at, reasons, fault: None }, rows(at), &mut outcome)?;
+        let refused = Refused { from: &part, at, reasons, why: letter::Kind::Refused, fault: None };
+        self.refuse(refused, rows(at), &mut outcome)?;
         Ok(outcome)
     }
 
@@ -254,7 +277,7 @@ impl Worker {
         let mut outcome = Outcome::default();
         (outcome.tally.received, outcome.tally.refused) = (1, 1);
         let (at, reasons) = ([at as u32], [reason(fault)].iter().collect());
-        let refused = Refused { from: batch, at: &at, reasons: &reasons, fault: Some(fault) };
+        let refused = Refused { from: batch, at: &at, reasons: &reasons, why: fault.kind.into(), fault: Some(fault) };
         self.refuse(refused, vec![Rank::Row(0)], &mut outcome)?;
         Ok(outcome)
     }
@@ -262,7 +285,8 @@ impl Worker {
     fn refuse_groups(&self, groups: Vec<RefusedGroups>, outcome: &mut Outcome) -> Result<(), Failure> {
         for RefusedGroups { groups, reasons, ranks, fault } in groups {
             let at: Vec<u32> = (0..groups.len() as u32).collect();
-            let refused = Refused { from: &groups, at: &at, reasons: &reasons, fault: fault.as_deref() };
+            let why = fault.as_ref().map_or(letter::Kind::Refused, |fault| fault.kind.into());
+            let refused = Refused { from: &groups, at: &at, reasons: &reasons, why, fault: fault.as_deref() };
             self.refuse(refused, ranks, outcome)?;
         }
         Ok(())
@@ -270,10 +294,9 @@ impl Worker {
 
     /// Sends refused records to who reads them, or does what the stage's `on_error` says. `ranks` are theirs.
     fn refuse(&self, refused: Refused<'_>, ranks: Vec<Rank>, outcome: &mut Outcome) -> Result<(), Failure> {
-        let Refused { from, at, reasons, fault } = refused;
+        let Refused { from, at, reasons, why, fault } = refused;
         let (Some(&first), spec) = (at.first(), &self.spec) else { return Ok(()) };
         if spec.is_read.refused {
-            let why = fault.map_or(letter::Kind::Refused, |fault| fault.kind.into());
             let records = with_reasons(&from.gather(at), &spec.stage, reasons);
             outcome.put_ranked(Port::Refused, spec.about.beside(why.beside(records)), ranks);
             return Ok(());
@@ -296,27 +319,27 @@ impl Worker {
         }
     }
 
-    fn advance(&mut self, time: i64) -> Result<Outcome, Failure> {
+    fn advance(&mut self, time: i64) -> Result<Worked, Failure> {
         self.watermark = time;
-        self.finish(|aggregate, live, outcome| aggregate.advance(time, live, outcome))
+        self.finish(Work::Advance(time), |aggregate, live, outcome| aggregate.advance(time, live, outcome))
     }
 
-    fn close(&mut self) -> Result<Outcome, Failure> {
+    fn close(&mut self) -> Result<Worked, Failure> {
         let watermark = self.watermark;
-        self.finish(|aggregate, live, outcome| aggregate.close(watermark, live, outcome))
+        self.finish(Work::Close, |aggregate, live, outcome| aggregate.close(watermark, live, outcome))
     }
 
     fn finish(
         &mut self,
-        step: impl FnOnce(&mut Aggregate, &mut Live, &mut Outcome) -> Result<Vec<RefusedGroups>, Box<Fault>>,
-    ) -> Result<Outcome, Failure> {
+        work: Work,
+        step: impl FnOnce(&mut Aggregate, &mut Live, &mut Outcome) -> Result<Ended, Box<Fault>>,
+    ) -> Result<Worked, Failure> {
+        let Some(aggregate) = &mut self.aggregate else { return Ok(Worked::default()) };
         let mut outcome = Outcome::default();
-        if let Some(aggregate) = &mut self.aggregate {
-            let refused = step(aggregate, &mut self.live, &mut outcome);
-            let refused = refused.map_err(|fault| report(&self.spec, *fault, None))?;
-            self.refuse_groups(refused, &mut outcome)?;
-        }
-        Ok(outcome)
+        let ended = step(aggregate, &mut self.live, &mut outcome);
+        let Ended { refused, is_left } = ended.map_err(|fault| report(&self.spec, *fault, None))?;
+        self.refuse_groups(refused, &mut outcome)?;
+        Ok(Worked { outcome, left: is_left.then_some(work) })
     }
 
     /// Puts what calls cost and did where others can see it.
@@ -344,6 +367,20 @@ impl Worker {
     }
 }
 
+impl Worked {
+    /// The same, ranked by the rows of the batch that a worker's share was taken from.
+    fn in_rows(self, rows: &[u32]) -> Self {
+        let left = self.left.map(|left| match left {
+            Work::Share(input, batch, at) => {
+                let at = at.iter().filter_map(|at| rows.get(*at as usize).copied()).collect();
+                Work::Share(input, batch, at)
+            }
+            other => other,
+        });
+        Self { outcome: self.outcome.in_rows(rows), left }
+    }
+}
+
 /// What a call answered, as far as it is known without a further call.
 struct Answer {
     part: Batch,
@@ -357,6 +394,7 @@ struct Refused<'a> {
     from: &'a Batch,
     at: &'a [u32],
     reasons: &'a Column,
+    why: letter::Kind,
     /// The fault that the only one is to blame for; none where the plugin refused them.
     fault: Option<&'a Fault>,
 }

@@ -188,6 +188,9 @@ const LEAVES: &[(&str, &[&str], i32)] = &[
     ("dlq stats", &[], 0),
     ("dlq export", &[], 0),
     ("dlq purge", &["good", "--yes"], 0),
+    ("breaker ls", &[], 3),
+    ("breaker trip", &["good", "s"], 3),
+    ("breaker reset", &["good", "s"], 3),
     ("doctor", &[], 0),
     ("explain", &["tg203"], 0),
     ("completions", &["bash"], 0),
@@ -244,7 +247,7 @@ fn no_verb_is_missing_from_the_walk() {
         let names = first.filter_map(|line| line.split_whitespace().next().map(str::to_owned));
         names.filter(|name| name != "help").collect()
     };
-    let above = ["dlq", "epoch", "plugin", "state"];
+    let above = ["breaker", "dlq", "epoch", "plugin", "state"];
     let mut all: Vec<String> = verbs(&["--help"]).into_iter().filter(|verb| !above.contains(&verb.as_str())).collect();
     for above in above {
         all.extend(verbs(&[above, "--help"]).into_iter().map(|verb| format!("{above} {verb}")));

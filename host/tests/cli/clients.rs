@@ -17,7 +17,7 @@ use crate::folder::{Folder, PATIENCE, Started};
 const HUGE: u64 = 100 << 20;
 
 /// A host with a source that listens, and where it does.
-fn listening(folder: &Folder) -> (Started, SocketAddr) {
+pub(crate) fn listening(folder: &Folder) -> (Started, SocketAddr) {
     let pipeline = "version: 1\nname: posted\nsources:\n  in: { http: { listen: \"127.0.0.1:0\" }, decode: lines }\n\
                     sinks:\n  out: { from: in, file: { path: out.log } }\n";
     folder.write("p.yaml", pipeline);
@@ -54,7 +54,7 @@ fn flood(address: SocketAddr, headers: &str, mut part: impl FnMut() -> Option<Ve
     (taken, String::from_utf8_lossy(&answer).into_owned())
 }
 
-fn post(address: SocketAddr, body: &str) -> String {
+pub(crate) fn post(address: SocketAddr, body: &str) -> String {
     let mut stream = TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     let length = body.len();

@@ -2,6 +2,7 @@
 
 mod answers;
 mod author;
+mod breakers;
 mod clients;
 mod compile;
 mod crashes;

@@ -9,11 +9,13 @@ use anyhow::{Context as _, anyhow, ensure};
 use hashbrown::HashMap;
 use tidegate::{
     batch::{Batch, ColumnBuilder},
-    config::OnError,
+    config::{OnError, Then},
     letter,
     plugin::{Engine, Fault, Instance, Interrupt, Kind, Limits, Plugin},
     stage::{
         aggregate::{Peers, Rules, Windowing},
+        breaker::Terms,
+        gate::{Bell, Gate},
         meter::Meter,
         outcome::Outcome,
         prepare::Wants,
@@ -183,6 +185,8 @@ pub(crate) fn spec(guest: &str, engine: &Engine, on_error: OnError) -> anyhow::R
         service: Arc::default(),
         maker: Arc::new(Fresh(plugin)),
         meter: Arc::new(Meter::default()),
+        gate: Arc::new(Gate::new(String::new(), Terms::never(), Bell::default())),
+        then: Then::Pause,
         interrupt: Interrupt::default(),
     }))
 }
@@ -191,9 +195,9 @@ fn plugged(worker: &mut Worker, input: &[Batch]) -> anyhow::Result<Counted> {
     let mut counted = Counted::default();
     let mut take = |outcome: Outcome| outcome.outputs.iter().for_each(|output| counted.take(&output.batch));
     for batch in input {
-        take(worker.work(Work::Batch(0, batch.clone())).map_err(failed)?);
+        take(worker.work(Work::Batch(0, batch.clone())).map_err(failed)?.outcome);
     }
-    take(worker.work(Work::Close).map_err(failed)?);
+    take(worker.work(Work::Close).map_err(failed)?.outcome);
     Ok(counted)
 }
 

@@ -189,6 +189,7 @@ fn row(kind: &str, part: &PartStatus, seconds: f64) -> Vec<String> {
         (tally.absorbed, "absorbed"),
         (tally.late, "late"),
         (tally.refused, "refused"),
+        (tally.dropped, "dropped"),
         (tally.lost, "lost"),
     ] {
         if count > 0 {
@@ -198,6 +199,9 @@ fn row(kind: &str, part: &PartStatus, seconds: f64) -> Vec<String> {
     for (kind, count) in &part.faults {
         let calls = figure::several(usize::try_from(*count).unwrap_or(usize::MAX), "fault");
         rest.push(format!("{calls} ({})", kind.name().replace('_', " ")));
+    }
+    if part.breaker.as_ref().is_some_and(|breaker| breaker.opened.is_some()) {
+        rest.push("breaker open".to_owned());
     }
     if reading.groups > 0 {
         rest.push(format!("{} groups held", figure::count(reading.groups)));

@@ -112,6 +112,7 @@ pub(super) fn build(
             workers: usize::try_from(settled.stage.workers.value).ok()?,
             limits: settled.stage.limits.clone(),
             on_error: settled.stage.on_error.as_ref().map_or(on_error, |written| written.value),
+            breaker: settled.stage.breaker.value.clone(),
             key: settled.stage.key.as_ref().map(|key| key.value.clone()),
             window: settled.window,
             ttl: settled.stage.ttl.as_ref().map(|ttl| ttl.value),
@@ -128,6 +129,7 @@ pub(super) fn build(
             output: output(sink)?,
             format,
             retry: sink.retry.as_ref().map_or_else(|| retry(sink), |retry| retry.value.clone()),
+            breaker: sink.breaker.value.clone(),
             asked: sink.guarantee.as_ref().map(|asked| asked.value),
         })
     });

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::{
     super::{
-        Loaded, OnError, codes,
+        Breaker, GiveUp, Loaded, OnError, Then, codes,
         diagnostic::Flaw,
         pipeline::{DeadLetters, Retry},
     },
@@ -50,14 +50,35 @@ pub(super) fn default_of(state: Option<&Path>) -> OnError {
     if state.is_some() { OnError::DeadLetter } else { OnError::Stop }
 }
 
-/// Finds stages that want letters where nothing can be kept.
+/// Finds stages and sinks that want letters where nothing can be kept.
 pub(super) fn need_state(loaded: &Loaded, state: Option<&Path>, flaws: &mut Vec<Flaw>) {
-    let written = loaded.pipeline.stages.iter().filter_map(|(name, stage)| Some((name, stage.on_error.as_ref()?)));
+    let (stages, sinks) = (&loaded.pipeline.stages, &loaded.pipeline.sinks);
+    let written = stages.iter().filter_map(|(name, stage)| Some((name, stage.on_error.as_ref()?)));
     for (name, on_error) in written.filter(|(_, on_error)| state.is_none() && on_error.value == OnError::DeadLetter) {
         let message =
             format!("the stage `{}` wants dead letters, and with `state: none` there is no place for them", name.value);
         let flaw = Flaw::at(codes::NO_STATE, &on_error.span, message);
         flaws.push(flaw.cure("name a folder with `--state`, or write `on_error: stop` or `on_error: drop`"));
+    }
+    let froms = stages.iter().map(|(_, stage)| &stage.from).chain(sinks.iter().map(|(_, sink)| &sink.from));
+    let read: Vec<&str> = froms.flat_map(|from| from.0.iter().map(|from| from.value.as_str())).collect();
+    let of_breaker = |breaker: &'_ Breaker| (breaker.then.value == Then::DeadLetter).then(|| breaker.then.span.clone());
+    let of_stages = stages.iter().filter_map(|(name, stage)| {
+        let keeps = stage.on_error.as_ref().is_none_or(|on_error| on_error.value == OnError::DeadLetter);
+        Some((name, of_breaker(&stage.breaker)?, keeps && state.is_some()))
+    });
+    let of_sinks = sinks.iter().flat_map(|(name, sink)| {
+        let retry = sink.retry.as_ref().filter(|retry| retry.then.value == GiveUp::DeadLetter);
+        let wants = of_breaker(&sink.breaker).into_iter().chain(retry.map(|retry| retry.then.span.clone()));
+        wants.map(move |span| (name, span, state.is_some()))
+    });
+    for (name, span, is_kept) in of_stages.chain(of_sinks) {
+        let name = &name.value;
+        if !is_kept && !read.contains(&format!("{name}.refused").as_str()) {
+            let message = format!("`{name}` wants dead letters, and there is no place for them");
+            let flaw = Flaw::at(codes::NO_STATE, &span, message);
+            flaws.push(flaw.cure(format!("name a folder with `--state`, or read `{name}.refused`")));
+        }
     }
 }
 
@@ -76,7 +97,14 @@ impl Graph {
         let folder = Letters::folder(&self.name);
         let letters = Letters { state: state.to_owned(), folder, keep: terms.keep, max: terms.max.value };
         let (name, output) = (LETTERS.to_owned(), Output::DeadLetters(letters));
-        self.sinks.push(Sink { name, output, format: Format::Raw, retry: Retry::default(), asked: None });
+        self.sinks.push(Sink {
+            name,
+            output,
+            format: Format::Raw,
+            retry: Retry::default(),
+            breaker: Breaker::default(),
+            asked: None,
+        });
         self
     }
 }

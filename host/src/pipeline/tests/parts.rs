@@ -23,7 +23,7 @@ use crate::{
     batch::{Batch, Limit},
     codec::{Format, Stamp},
     config::{
-        Limits, OnError, Retry, Secret, Watermark,
+        Breaker, Limits, OnError, Retry, Secret, Watermark,
         graph::{self, Consumer, Edge, Graph, Input, Output, Port, Producer, Windowing},
     },
     letter,
@@ -150,7 +150,8 @@ pub(super) struct Plan {
     batch: usize,
     capacity: usize,
     on_error: OnError,
-    fake: Fake,
+    breaker: Breaker,
+    pub(super) fake: Fake,
     gate: Mutex<Option<Arc<Semaphore>>>,
     failing: usize,
     troubled: Option<String>,
@@ -178,6 +179,7 @@ impl Plan {
             batch: 64,
             capacity: 8192,
             on_error: OnError::Stop,
+            breaker: Breaker::default(),
             fake: Fake::default(),
             gate: Mutex::default(),
             failing: 0,
@@ -273,6 +275,12 @@ impl Plan {
 
     pub(super) fn on_error(mut self, on_error: OnError) -> Self {
         self.on_error = on_error;
+        self
+    }
+
+    /// Stages open like this.
+    pub(super) fn breaker(mut self, breaker: Breaker) -> Self {
+        self.breaker = breaker;
         self
     }
 
@@ -406,6 +414,7 @@ impl Plan {
             workers: *workers,
             limits: Limits::default(),
             on_error: self.on_error,
+            breaker: self.breaker.clone(),
             key: None,
             window: if *kind == Kind::Aggregate { self.window } else { Windowing::None },
             ttl: None,
@@ -452,6 +461,7 @@ impl Plan {
                     format: Format::Lines,
                     asked: None,
                     retry: Retry::default(),
+                    breaker: Breaker::default(),
                 })
                 .collect(),
             edges,

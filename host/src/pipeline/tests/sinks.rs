@@ -99,6 +99,8 @@ fn drive_into(outlet: Outlet, hangs: bool, lets_go: bool) -> Driven {
         name: "out".to_owned(),
         sink: Box::new(Late { unsettled: 0, due: None, hangs, lets_go, calls: sender }),
         retry: Retry::default(),
+        gate: Arc::default(),
+        then: crate::config::Then::Pause,
         meter: meter.clone(),
         board: Arc::new(Board::new(graph, Access::default(), None)),
     };

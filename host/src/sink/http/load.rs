@@ -181,6 +181,14 @@ impl Load {
         }
     }
 
+    /// Gives up every record that has not been answered for.
+    pub(super) fn give_up(&mut self, reason: &str, told: &mut Vec<(u64, String)>) {
+        for piece in std::mem::take(&mut self.pieces) {
+            let rows = self.rows.get(piece.from..piece.to).unwrap_or_default();
+            told.extend(rows.iter().map(|row| (row.number, reason.to_owned())));
+        }
+    }
+
     fn divide(&mut self, piece: Piece, reason: &str, told: &mut Vec<(u64, String)>) {
         if piece.to - piece.from == 1 {
             told.extend(self.rows.get(piece.from).map(|row| (row.number, reason.to_owned())));

@@ -70,6 +70,8 @@ pub(super) struct Door {
     pub(super) offers: mpsc::Sender<Arc<Offer>>,
     /// Set once a drain has begun.
     pub(super) draining: Arc<AtomicBool>,
+    /// Set while the pipeline is paused.
+    pub(super) paused: Arc<AtomicBool>,
     /// Cancelled when the last commit is through: finish writing, then close.
     pub(super) closing: CancellationToken,
 }
@@ -139,6 +141,9 @@ async fn take(door: &Door, request: Request<Incoming>) -> Result<(Option<Arc<str
         return Err(Answer::Draining);
     }
     let key = key(request.headers())?;
+    if door.paused.load(Ordering::Acquire) {
+        return Err(Answer::Busy("the pipeline is paused"));
+    }
     let shape = shape(request.headers())?;
     let gzip = is_gzip(request.headers())?;
     let body = body::receive(request.into_body(), gzip, &door.limits, &door.bodies).await?;

@@ -56,7 +56,8 @@ impl Aggregate {
     ) -> Result<Vec<RefusedGroups>, Box<Fault>> {
         let (mut refused, mut finished) = (Vec::new(), Outcome::default());
         for part in full.chunks(self.rules.groups.max(1)) {
-            let (mut search, mut sent) = (live.search(part.len()), Groups::default());
+            // They have been taken out of the table.
+            let (mut search, mut sent) = (live.whole_search(part.len()), Groups::default());
             while let Some(Settled { rows, came }) = live.settle(&mut search, |instance, rows| {
                 let part = part.get(rows).unwrap_or_default();
                 let (keys, states) = part.iter().map(|full| (&full.key, &full.state)).unzip::<_, _, Vec<_>, Vec<_>>();
@@ -113,7 +114,8 @@ impl Aggregate {
         refused.clone().with_headers(headers.finish()).unwrap_or(refused)
     }
 
-    /// Finishes the groups at these positions that have a state, in order of (end, key).
+    /// Finishes the groups at these positions that have a state, in order of (end, key); returns those that are left, where
+    /// the breaker let no further call through.
     pub(super) fn finish(
         &mut self,
         watermark: i64,
@@ -122,9 +124,10 @@ impl Aggregate {
         live: &mut Live,
         outcome: &mut Outcome,
         refused: &mut Vec<RefusedGroups>,
-    ) -> Result<(), Box<Fault>> {
+    ) -> Result<Vec<u32>, Box<Fault>> {
         at.retain(|at| self.table.get(*at).is_some_and(|group| !group.state.is_empty()));
         at.sort_unstable_by(|a, b| self.order(*a).cmp(&self.order(*b)));
+        let mut done = 0;
         for part in at.chunks(self.rules.groups.max(1)) {
             let (mut search, mut sent) = (live.search(part.len()), Groups::default());
             while let Some(Settled { rows, came }) = live.settle(&mut search, |instance, rows| {
@@ -151,8 +154,12 @@ impl Aggregate {
                     }
                 }
             }
+            done += part.len() - search.left().len();
+            if !search.left().is_empty() {
+                break;
+            }
         }
-        Ok(())
+        Ok(at.split_off(done))
     }
 
     /// What outputs of groups inherit: the key, the last moment of the window, and an id of (key, window, pane).

@@ -284,7 +284,7 @@ fn a_group_that_faults_at_its_end_leaves_the_others_alone() {
             let mut aggregate = Aggregate::new(Rules { groups: 4, ..rules(windowing) }, BEGIN, std::iter::empty());
             let folded = aggregate.fold(BEGIN, &records, &mut Fake::default(), &mut outcome).unwrap();
             let mut refused = aggregate.finish_full(BEGIN, &records, &folded.full, &mut live, &mut outcome).unwrap();
-            refused.extend(aggregate.advance(END, &mut live, &mut outcome).unwrap());
+            refused.extend(aggregate.advance(END, &mut live, &mut outcome).unwrap().refused);
             assert!(aggregate.is_empty(), "what goes no further counts as closed");
             let told = refused.iter().map(|groups| {
                 assert_eq!((groups.groups.len(), groups.reasons.len(), groups.ranks.len()), (1, 1, 1));

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::{
     stage::{
-        aggregate::{Peers, Windowing},
+        aggregate::{Peers, Rules, Windowing},
         fake::spec,
         tally::Tally,
     },
@@ -59,11 +59,11 @@ fn run(spec: Spec, values: &[String], cuts: &[usize], keep: impl Fn(&str) -> boo
     for to in cuts.iter().copied().chain([values.len()]) {
         let records: Vec<(usize, &str)> =
             (from..to).map(|at| (at, values[at].as_str())).filter(|(_, value)| keep(value)).collect();
-        run.take(&worker.work(Work::Batch(0, batch(&records)))?);
-        run.take(&worker.work(Work::Advance(to as i64 * 10 - 200))?);
+        run.take(&worker.work(Work::Batch(0, batch(&records)))?.outcome);
+        run.take(&worker.work(Work::Advance(to as i64 * 10 - 200))?.outcome);
         from = to;
     }
-    run.take(&worker.work(Work::Close)?);
+    run.take(&worker.work(Work::Close)?.outcome);
     Ok(run)
 }
 
@@ -144,7 +144,7 @@ fn a_group_that_faults_is_refused_with_the_reason_or_stops_the_pipeline() {
     let work = |spec: Spec| {
         let mut worker = Worker::new(Arc::new(spec), 1, BEGIN, &SavedGroups::new(), |_| true)?;
         worker.work(Work::Batch(0, records.clone()))?;
-        worker.work(Work::Advance(END))
+        worker.work(Work::Advance(END)).map(|worked| worked.outcome)
     };
     let made = || spec(Kind::Aggregate, Some(rules(Windowing::None)));
     let outcome = work(made()).unwrap();
@@ -166,7 +166,7 @@ fn faults_are_counted_by_kind_and_what_was_too_much_at_once_is_halved() {
     let mut worker = Worker::new(spec.clone(), 1, BEGIN, &SavedGroups::new(), |_| true).unwrap();
     let records: Vec<(usize, &str)> = values.iter().map(String::as_str).enumerate().collect();
     for faults in [1, 1] {
-        let outcome = worker.work(Work::Batch(0, batch(&records))).unwrap();
+        let outcome = worker.work(Work::Batch(0, batch(&records))).unwrap().outcome;
         assert_eq!((outcome.tally.passed, outcome.tally.refused), (4, 0), "a pair blames no record");
         assert_eq!(spec.meter.read_faults(), BTreeMap::from([(FaultKind::Trap, faults)]), "two halves at once since");
     }
@@ -179,7 +179,7 @@ fn an_instance_that_has_aged_costs_no_record_and_makes_way_for_a_fresh_one() {
     let mut worker = Worker::new(spec.clone(), 1, BEGIN, &SavedGroups::new(), |_| true).unwrap();
     let records: Vec<(usize, &str)> = ["second"; 4].into_iter().enumerate().collect();
     for faults in [0, 1, 1, 2] {
-        let outcome = worker.work(Work::Batch(0, batch(&records))).unwrap();
+        let outcome = worker.work(Work::Batch(0, batch(&records))).unwrap().outcome;
         assert_eq!((outcome.tally.passed, outcome.tally.refused), (4, 0));
         assert_eq!(spec.meter.read_faults().values().sum::<u64>(), faults);
     }

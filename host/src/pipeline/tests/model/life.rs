@@ -236,7 +236,8 @@ impl Life {
             let point = committed.sinks[number].clone();
             block_on(sink.restore(&point.position)).unwrap();
             let (retry, meter, board) = (config.retry.clone(), Arc::default(), board.clone());
-            let mut task = SinkTask { number, name: config.name.clone(), sink, retry, meter, board };
+            let (gate, then, name) = (Arc::default(), config.breaker.then.value, config.name.clone());
+            let mut task = SinkTask { number, name, sink, retry, gate, then, meter, board };
             let inbox = wiring.inboxes.remove(&Consumer::Sink(number)).unwrap();
             let outlet = wiring.outlets.remove(&Producer::Sink(number)).unwrap_or_default();
             let (sender, committed) = (report_sender.clone(), committed_epoch.clone());
