@@ -36,19 +36,23 @@ pub(super) struct Keeper {
     kept: Openings,
 }
 
+/// Opens the breakers that `kept` says were open, before anybody looks at them.
+pub(super) fn restore(board: &Board, kept: &Openings) {
+    for (name, gate) in board.gates() {
+        if let Some(opened) = kept.get(name) {
+            gate.restore(opened.clone());
+        }
+    }
+}
+
 impl Keeper {
-    /// Opens the breakers that `kept` says were open, and listens from now on.
+    /// Listens from now on, where the store holds what `kept` says.
     pub(super) fn new(
         board: Arc<Board>,
         durable: Option<Durable>,
         flags: Vec<Arc<AtomicBool>>,
         kept: Openings,
     ) -> Self {
-        for (name, gate) in board.gates() {
-            if let Some(opened) = kept.get(name) {
-                gate.restore(opened.clone());
-            }
-        }
         let rung = board.bell.subscribe();
         Self { board, durable, flags, rung, kept }
     }

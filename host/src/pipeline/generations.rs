@@ -103,6 +103,8 @@ pub enum Input {
         /// The one before.
         before: Figures,
     },
+    /// The breaker of the stage has opened, for this reason.
+    Opened(String),
     /// A run has ended and another one begins from the last commit.
     Restarted(String),
     /// Somebody wants the one before back.
@@ -322,6 +324,12 @@ impl Generations {
                 self.rolled_back.push_back(now);
                 self.go_back(format!("the pipeline was restarted: {why}"))
             }
+            (Input::Opened(why), State::Probation { .. }) => {
+                self.rolled_back.push_back(now);
+                let mut actions = self.go_back(format!("the breaker opened: {why}"));
+                actions.extend(self.look_again(now));
+                actions
+            }
             (Input::Back, State::Serving | State::Probation { .. }) => {
                 let mut actions = self.go_back("somebody asked for the one before".to_owned());
                 actions.push(match actions.first() {
@@ -332,7 +340,10 @@ impl Generations {
             }
             (Input::Back, _) => vec![Action::Refuse("a reload of this stage is under way".to_owned())],
             // What was built, exchanged or looked at for nobody concerns nobody.
-            (Input::Built(_) | Input::Swapped(_) | Input::Looked { .. } | Input::Restarted(_), _) => Vec::new(),
+            (
+                Input::Built(_) | Input::Swapped(_) | Input::Looked { .. } | Input::Opened(_) | Input::Restarted(_),
+                _,
+            ) => Vec::new(),
         }
     }
 

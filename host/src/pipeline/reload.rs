@@ -219,7 +219,14 @@ impl Reloads {
                     let Some(Stage { part, before: Some(before), generations, .. }) = self.stages.get(at) else {
                         continue;
                     };
-                    if generations.is_on_probation() {
+                    if !generations.is_on_probation() {
+                        continue;
+                    }
+                    // A swap closes the breaker; one that a person has tripped, which is not tried again, accuses nobody.
+                    let opened = self.board.stage_gates.get(at).and_then(|gate| gate.opened());
+                    if let Some(opened) = opened.filter(|opened| opened.probe.is_some()) {
+                        self.step(at, Input::Opened(opened.reason), run.as_deref_mut()).await;
+                    } else {
                         let (candidate, before) = (part.service.read(), before.service.read());
                         self.step(at, Input::Looked { candidate, before }, run.as_deref_mut()).await;
                     }

@@ -16,7 +16,7 @@ use tokio::{
 
 use super::{
     board::{Board, Phase},
-    breakers::Keeper,
+    breakers::{self, Keeper},
     build::Parts,
     committed::{Committed, Point},
     coordinator::{Action, Input, Participant},
@@ -88,6 +88,9 @@ pub struct Running {
 pub fn start(parts: Parts) -> Running {
     topics::rest(&parts);
     let board = Arc::new(Board::new(parts.graph.clone(), parts.letters.clone(), parts.topics.as_deref()));
+    if let Some((_, Some(restored))) = &parts.durable {
+        breakers::restore(&board, &restored.openings);
+    }
     let (commands, receiver) = mpsc::channel(16);
     if let Some(reloading) = &parts.reloading {
         tokio::spawn(watch::watch(reloading.changed.clone(), reloading.files.clone(), commands.downgrade()));

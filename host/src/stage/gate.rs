@@ -5,7 +5,7 @@
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 
 use serde::{Deserialize, Serialize};
@@ -15,7 +15,7 @@ use super::{
     breaker::{Answer, Breaker, Cause, Sample, State, Terms, Ticket},
     pace::Pace,
 };
-use crate::unit::Rate;
+use crate::{time, unit::Rate};
 
 /// Most dead letters that an open breaker makes: enough for what would wait otherwise, and not a disk full of them while
 /// nobody looks.
@@ -60,7 +60,7 @@ pub struct Opened {
 
 impl std::fmt::Display for Opened {
     fn fmt(&self, to: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let left = |probe: i64| (probe.saturating_sub(wall()).max(0) as u64).div_ceil(1000);
+        let left = |probe: i64| (probe.saturating_sub(time::now()).max(0) as u64).div_ceil(1000);
         match self.probe.map(left) {
             None => write!(to, "{}; it stays so until it is reset", self.reason),
             Some(0) => write!(to, "{}; it is being tried again", self.reason),
@@ -120,7 +120,7 @@ impl Gate {
     /// The closed breaker of the stage or sink called `name`; `bell` rings when it changes.
     pub fn new(name: String, terms: Terms, bell: Bell) -> Self {
         // Breakers that opened together are to be tried apart, in every process.
-        let seed = xxhash_rust::xxh3::xxh3_64(name.as_bytes()) ^ u64::try_from(wall()).unwrap_or_default();
+        let seed = xxhash_rust::xxh3::xxh3_64(name.as_bytes()) ^ u64::try_from(time::now()).unwrap_or_default();
         let inner = Mutex::new(Inner { breaker: Breaker::new(terms, seed), opened: None, letters: Pace::new(LETTERS) });
         Self { name, terms, began: Instant::now(), bell, inner }
     }
@@ -234,7 +234,7 @@ impl Gate {
     /// Opens it as it was in another process.
     pub fn restore(&self, opened: Opened) {
         let (now, mut inner) = (self.now(), self.lock());
-        let left = |probe: i64| Duration::from_millis(u64::try_from(probe - wall()).unwrap_or_default());
+        let left = |probe: i64| Duration::from_millis(u64::try_from(probe - time::now()).unwrap_or_default());
         let until = opened.probe.map(|probe| now + left(probe).min(super::breaker::LONGEST));
         inner.breaker.restore(until, opened.nth);
         inner.opened = Some(opened);
@@ -249,9 +249,10 @@ impl Gate {
         let name = self.name.as_str();
         if let Some((cause, why)) = cause {
             let (reason, last) = (self.reason(cause), Some(why).filter(|why| !why.is_empty()));
-            let since = inner.opened.as_ref().map_or_else(wall, |opened| opened.since);
+            let since = inner.opened.as_ref().map_or_else(time::now, |opened| opened.since);
             let left = inner.breaker.due().map(|due| due.saturating_sub(now));
-            let probe = left.map(|left| wall().saturating_add(i64::try_from(left.as_millis()).unwrap_or(i64::MAX)));
+            let probe =
+                left.map(|left| time::now().saturating_add(i64::try_from(left.as_millis()).unwrap_or(i64::MAX)));
             let nth = inner.breaker.nth();
             let probe_in = left.map(|left| left.as_secs_f64());
             tracing::warn!(breaker = name, reason, last, probe_in, "the breaker opens");
@@ -278,8 +279,15 @@ impl Gate {
     }
 }
 
-/// Milliseconds since the Unix epoch.
-fn wall() -> i64 {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_open_breaker_makes_only_so_many_letters_at_once() {
+        let gate = Gate::default();
+        assert_eq!((gate.letters(60), gate.letters(1000)), (60, 100), "a tenth of a second's worth at a time");
+        let more: usize = (0..100).map(|_| gate.letters(1000)).sum();
+        assert!(more <= 100 && gate.letters_due().is_some(), "{more}");
+    }
 }

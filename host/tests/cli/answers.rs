@@ -183,6 +183,7 @@ const LEAVES: &[(&str, &[&str], i32)] = &[
     ("plugin inspect", &["std/where"], 0),
     ("plugin call", &["std/where", "--config", "{\"where\":\"status > 300\"}"], 0),
     ("plugin bench", &["std/where", "--config", "{\"where\":\"status > 300\"}", "--for", "1ms"], 0),
+    ("plugin verify", &["std/where", "--config", "{\"where\":\"status > 300\"}"], 0),
     ("plugin reload", &["good", "work"], 3),
     ("plugin rollback", &["good", "work"], 3),
     ("plugin history", &[], 3),
@@ -191,6 +192,12 @@ const LEAVES: &[(&str, &[&str], i32)] = &[
     ("dlq stats", &[], 0),
     ("dlq export", &[], 0),
     ("dlq purge", &["good", "--yes"], 0),
+    ("dlq replay", &["good.yaml", "--dry-run"], 0),
+    ("topic ls", &[], 0),
+    ("topic forget", &["orders", "nobody", "--yes"], 1),
+    ("breaker ls", &[], 3),
+    ("breaker trip", &["good", "s"], 3),
+    ("breaker reset", &["good", "s"], 3),
     ("doctor", &[], 0),
     ("explain", &["tg203"], 0),
     ("completions", &["bash"], 0),
@@ -247,7 +254,7 @@ fn no_verb_is_missing_from_the_walk() {
         let names = first.filter_map(|line| line.split_whitespace().next().map(str::to_owned));
         names.filter(|name| name != "help").collect()
     };
-    let above = ["dlq", "epoch", "plugin", "state"];
+    let above = ["breaker", "dlq", "epoch", "plugin", "state", "topic"];
     let mut all: Vec<String> = verbs(&["--help"]).into_iter().filter(|verb| !above.contains(&verb.as_str())).collect();
     for above in above {
         all.extend(verbs(&[above, "--help"]).into_iter().map(|verb| format!("{above} {verb}")));

@@ -75,6 +75,14 @@ fn a_candidate_goes_for_too_many_refusals_or_too_much_fuel() {
 }
 
 #[test]
+fn a_candidate_that_opens_the_breaker_goes() {
+    let mut stage = on_probation();
+    assert_eq!(stage.step(seconds(1), Input::Opened("all calls fault".to_owned())), [Action::Return(1)]);
+    assert_eq!(fate(&stage, 2), Fate::RolledBack);
+    assert_eq!(stage.step(seconds(2), Input::Opened("again".to_owned())), [], "by then it is nobody's candidate");
+}
+
+#[test]
 fn a_reload_during_a_probation_is_refused_by_name_unless_it_ends_it() {
     let mut stage = on_probation();
     let refused = stage.step(seconds(1), Input::Asked(PERSON));

@@ -7,6 +7,7 @@ use crate::{
     stage::{
         aggregate::{Peers, Room, Rules, Windowing},
         fake::spec,
+        gate::{Gate, Lever, Opened},
         tally::Tally,
     },
     time::{BEGIN, Tumbling},
@@ -184,4 +185,53 @@ fn an_instance_that_has_aged_costs_no_record_and_makes_way_for_a_fresh_one() {
         assert_eq!((outcome.tally.passed, outcome.tally.refused), (4, 0));
         assert_eq!(spec.meter.read_faults().values().sum::<u64>(), faults);
     }
+}
+
+/// A breaker that is open, and may be tried at once.
+fn due() -> Arc<Gate> {
+    let gate = Arc::new(Gate::default());
+    gate.restore(Opened { reason: "told to".to_owned(), last: None, since: 0, probe: Some(0), nth: 1 });
+    gate
+}
+
+#[test]
+fn a_probe_changes_no_state_and_what_it_tried_is_called_once_for_good() {
+    let spec = Spec { gate: due(), ..spec(Kind::Aggregate, Some(rules(Windowing::None))) };
+    let gate = spec.gate.clone();
+    let mut worker = Worker::new(Arc::new(spec), 1, BEGIN, &SavedGroups::new(), |_| true).unwrap();
+    let records: Vec<(usize, &str)> = ["1", "fault", "3", "4"].into_iter().enumerate().collect();
+    let worked = worker.work(Work::Batch(0, batch(&records))).unwrap();
+    assert!(worked.left.is_none() && gate.is_closed(), "one that faults does not keep the others away");
+    assert_eq!((worked.outcome.tally.absorbed, worked.outcome.tally.refused), (3, 1));
+    let mut run = Run::default();
+    run.take(&worker.work(Work::Advance(END)).unwrap().outcome);
+    assert_eq!(run.out[&Port::Main], ["0@-1=5/2 Closed", "2@-1=3/1 Closed"]);
+
+    let spec = Spec { gate: due(), ..spec_of_filter() };
+    let gate = spec.gate.clone();
+    let mut worker = Worker::new(Arc::new(spec), 1, BEGIN, &SavedGroups::new(), |_| true).unwrap();
+    let worked = worker.work(Work::Batch(0, batch(&[(0, "refuse"), (1, "silent"), (2, "4")]))).unwrap();
+    assert!(worked.left.is_some() && !gate.is_closed());
+    assert_eq!(worked.outcome, Outcome::default(), "a probe that fails leaves no dead letter behind");
+}
+
+fn spec_of_filter() -> Spec {
+    spec(Kind::Filter, None)
+}
+
+#[test]
+fn a_worker_that_has_left_something_leaves_what_follows_until_the_next_round() {
+    let spec = Spec { gate: Arc::new(Gate::default()), ..spec_of_filter() };
+    let gate = spec.gate.clone();
+    let mut worker = Worker::new(Arc::new(spec), 1, BEGIN, &SavedGroups::new(), |_| true).unwrap();
+    let records = || Work::Batch(0, batch(&[(0, "2"), (1, "4")]));
+    gate.pull(Lever::Trip);
+    let first = worker.work_in(0, records()).unwrap();
+    // Somebody closes it before the worker has come to what follows.
+    gate.pull(Lever::Reset);
+    let second = worker.work_in(0, records()).unwrap();
+    let barrier = worker.work_in(0, Work::Barrier).unwrap();
+    assert!(first.left.is_some() && second.left.is_some() && barrier.left.is_some());
+    let again = worker.work_in(1, first.left.unwrap()).unwrap();
+    assert!(again.left.is_none() && again.outcome.tally.passed == 2);
 }
