@@ -34,7 +34,7 @@ pub async fn run(
 ) -> anyhow::Result<Ended> {
     let engine = Engine::new(None)?;
     let loaded = config::load(file, &|name| std::env::var(name).ok()).map_err(told)?;
-    let mut parts = open::open(&loaded, &engine, None).map_err(told)?.into_parts().await?;
+    let mut parts = open::open(&loaded, &engine, None).map_err(told)?.into_parts(None).await?;
 
     let (Some(declared), Some(source)) = (parts.graph.sources.first(), parts.sources.first_mut()) else {
         return Err(anyhow!("the pipeline has no source"));

@@ -197,7 +197,7 @@ impl Live {
             let verdict = search.isolation.step(ended);
             let records = if verdict == Verdict::Again { 0 } else { rows.len() as u64 };
             let sample = sample(records, &came, refused.as_ref(), began);
-            self.spec.gate.ended(ticket, &sample, || why(came.as_ref().err(), refused.as_ref()));
+            self.spec.gate.ended(ticket, &sample, || why(came.as_ref().err().map(|fault| &**fault), refused.as_ref()));
             match (verdict, &came) {
                 (Verdict::Again, _) => continue,
                 (Verdict::Blamed, Err(fault)) => self.say(fault),
@@ -261,7 +261,7 @@ impl Live {
             // A record alone may take too long; what cannot be made at all is no record's fault.
             all.is_failed |= matches!(&came, Err(fault) if fault.kind == FaultKind::InstantiateFailed);
             if one.refused > 0 || one.is_failed {
-                last = why(came.as_ref().err(), came.as_ref().ok());
+                last = why(came.as_ref().err().map(|fault| &**fault), came.as_ref().ok());
             }
             // However well the rest would do.
             let is_lost = self.spec.gate.is_bad(&Sample { records: len as u64, ..all });
@@ -382,7 +382,7 @@ fn sample<T>(records: u64, came: &Result<T, Box<Fault>>, refused: Option<&(u64, 
 }
 
 /// What was wrong with a call, in a line.
-fn why(fault: Option<&Box<Fault>>, refused: Option<&(u64, Column)>) -> String {
+fn why(fault: Option<&Fault>, refused: Option<&(u64, Column)>) -> String {
     let said = || refused.and_then(|(_, reasons)| reasons.iter().last());
     match fault {
         Some(fault) => reason(fault),

@@ -177,10 +177,11 @@ fn is_refusal(gave: &Gave) -> bool {
     matches!(gave.what, What::Refused(_))
 }
 
+/// What is done with an instance.
+type Call<'a> = dyn FnMut(&mut dyn Instance) -> Result<(), Box<Fault>> + 'a;
+
 /// The same instance for every piece.
-fn once(
-    instance: &mut WasmInstance,
-) -> impl FnMut(&mut dyn FnMut(&mut dyn Instance) -> Result<(), Box<Fault>>) -> Result<(), Box<Fault>> {
+fn once(instance: &mut WasmInstance) -> impl FnMut(&mut Call<'_>) -> Result<(), Box<Fault>> {
     move |call| {
         let called = call(instance);
         drop(instance.take_effects());
@@ -210,10 +211,12 @@ fn compared<'a>(
         match (one, other) {
             (None, None) => return None,
             (Some(one), Some(other)) if one == other => {
-                (fresh.next(), found.next());
+                fresh.next();
+                found.next();
             }
             (Some(one), Some(other)) if one.at == other.at => {
-                (fresh.next(), found.next());
+                fresh.next();
+                found.next();
                 return Some(told(one.at, shown(Some(one)), shown(Some(other))));
             }
             (Some(one), other) if other.is_none_or(|other| one.at < other.at) => {

@@ -17,12 +17,15 @@ use crate::{
     sink::{Refused, Sink, SinkError},
 };
 
+/// A value and its id.
+type Known = (String, Vec<u8>);
+
 /// What the sinks of a plan have written.
 #[derive(Clone, Default)]
 pub(super) struct Collected {
     written: Arc<Mutex<BTreeMap<String, Vec<String>>>>,
     /// Values with the ids under which they came, where they had any.
-    known: Arc<Mutex<BTreeSet<(String, Vec<u8>)>>>,
+    known: Arc<Mutex<BTreeSet<Known>>>,
     failures: Arc<AtomicUsize>,
     /// Batches that sinks were handed.
     pub(super) handed: Arc<AtomicUsize>,

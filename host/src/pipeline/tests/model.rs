@@ -46,7 +46,7 @@ fn run(seed: u64) -> Seen {
         .map(|_| (random.random_range(1..400), shape.can_seek && random.random_bool(0.7)))
         .collect();
     let mut world = World::new(&shape, seed);
-    world.disk = (shape.can_seek && seed % STORED == 0).then(Sim::new);
+    world.disk = (shape.can_seek && seed.is_multiple_of(STORED)).then(Sim::new);
     let mut restored = None;
     while !world.is_over {
         let (durable, found) = world.reopened().unzip();

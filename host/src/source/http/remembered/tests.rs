@@ -95,7 +95,11 @@ proptest! {
                         continue;
                     }
                     remembered.withdrawn(&marked(key, 0).key, &Answer::Draining);
-                    if one.broken.is_some() { one.is_taken = false } else if was == 0 { drop(model.remove(&key)) }
+                    if one.broken.is_some() {
+                        one.is_taken = false;
+                    } else if was == 0 {
+                        model.remove(&key);
+                    }
                 }
                 Step::Hand(key, is_whole) => {
                     let Some(one) = model.get_mut(&key) else { continue };
