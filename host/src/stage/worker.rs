@@ -11,6 +11,7 @@ use super::{
     aggregate::{Aggregate, Ended, Folded, Full, Migrated, RefusedGroups},
     assemble::{assemble, others},
     failure::{Failure, Report, Shown, Stop, reason},
+    gate::Lever,
     generation::{Successor, Verdict},
     lane::Gone,
     live::{Live, Settled},
@@ -208,6 +209,9 @@ impl Worker {
         if let (Some(aggregate), Some(rules)) = (&mut self.aggregate, &spec.rules) {
             aggregate.take_over(rules.clone(), migrated);
         }
+        // Calls of the one before that came after it was closed may have opened it again; the last worker to change over has
+        // the last word.
+        spec.gate.pull(Lever::Reset);
         self.spec = spec;
     }
 

@@ -111,7 +111,7 @@ async fn pauses_leave_no_trace_in_states_and_windows() {
     for (workers, count) in [(1, 0), (3, 0), (2, 7)] {
         let values = numbers(3000);
         let plan = || {
-            let plan = Plan::new(&values).batch(30).stage("s", Kind::Aggregate, "in", workers);
+            let plan = Plan::new(&values).batch(30).rate("4000/s").stage("s", Kind::Aggregate, "in", workers);
             let plan = if count > 0 { plan.counts(count) } else { plan.windows(100) };
             plan.sink("out", "s").breaker(opening(10, Then::Pause))
         };

@@ -207,9 +207,19 @@ async fn a_hundred_reloads_under_load_lose_and_double_nothing() {
         let (parts, collected) = scripted(&plan, script);
         let running = start(parts);
         let (mut good, mut refused) = (0, 0);
+        let (meter, gate) = (running.board.stages[0].clone(), running.board.stage_gates[0].clone());
         for _ in 0..100 {
+            let before = meter.read().tally.received;
             match reload(&running, AT_ONCE).await {
-                Ok(_) => good += 1,
+                Ok(_) => {
+                    good += 1;
+                    // Each has something to do, if only enough to open the breaker.
+                    until("records flow", || {
+                        let received = meter.read().tally.received;
+                        received > before || received == 30_000 || gate.opened().is_some()
+                    })
+                    .await;
+                }
                 Err(why) => {
                     assert_eq!(why, "it is not valid WebAssembly");
                     refused += 1;
