@@ -194,7 +194,7 @@ const LEAVES: &[(&str, &[&str], i32)] = &[
     ("dlq purge", &["good", "--yes"], 0),
     ("dlq replay", &["good.yaml", "--dry-run"], 0),
     ("topic ls", &[], 0),
-    ("topic forget", &["orders", "nobody", "--yes"], 1),
+    ("topic forget", &["orders", "nobody", "--yes"], 2),
     ("breaker ls", &[], 3),
     ("breaker trip", &["good", "s"], 3),
     ("breaker reset", &["good", "s"], 3),
