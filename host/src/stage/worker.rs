@@ -4,7 +4,11 @@
 //! groups; shares nothing. `work` is a pure step but for the plugin it calls: the same work on the same state comes to
 //! the same outcome. Invariant: of a batch with records that fault, the others come to what they would without them.
 
+mod groups;
+
 use std::{collections::BTreeMap, sync::Arc};
+
+use groups::Held;
 
 pub use super::spec::{Maker, ReadPorts, Spec};
 use super::{
@@ -22,7 +26,7 @@ use super::{
 };
 use crate::{
     batch::{Batch, Column},
-    config::{OnError, Then, WhenFull},
+    config::{OnError, Then},
     crash,
     letter::{self, with_reasons},
     plugin::{Effects, Fault, FaultKind, Instance, Kind, Level, Produced, Refusals, Selection},
@@ -83,22 +87,6 @@ pub struct Worker {
     left: Option<u64>,
     /// What others see of its groups.
     shown: Held,
-}
-
-/// What the groups of a worker come to.
-#[derive(Clone, Copy, Debug, Default)]
-struct Held {
-    groups: usize,
-    bytes: usize,
-    /// Whether it may take no further batch.
-    is_full: bool,
-}
-
-impl Held {
-    fn of(aggregate: &Aggregate) -> Self {
-        let is_full = aggregate.when_full() == WhenFull::Pause && aggregate.is_full();
-        Self { groups: aggregate.len(), bytes: aggregate.bytes(), is_full }
-    }
 }
 
 impl Worker {
@@ -178,6 +166,12 @@ impl Worker {
             self.left = Some(round);
         }
         Ok(worked)
+    }
+
+    fn note_groups(&mut self) {
+        if let Some(aggregate) = &mut self.aggregate {
+            self.shown.note(aggregate, &self.spec);
+        }
     }
 
     /// What changed since the last barrier.
@@ -385,26 +379,6 @@ impl Worker {
             }
         }
         meter.plugin_counts(&counts);
-    }
-}
-
-impl Worker {
-    /// Puts what its groups have come to where others can see it.
-    fn note_groups(&mut self) {
-        let Some(aggregate) = &mut self.aggregate else { return };
-        let (meter, evicted) = (&self.spec.meter, aggregate.take_evicted());
-        let (before, now) = (self.shown, Held::of(aggregate));
-        meter.groups(now.groups as i64 - before.groups as i64, now.bytes as i64 - before.bytes as i64);
-        meter.full(i64::from(now.is_full) - i64::from(before.is_full));
-        meter.evicted(evicted);
-        let (stage, groups, bytes) = (self.spec.stage.as_str(), now.groups, now.bytes);
-        if evicted > 0 {
-            tracing::debug!(stage, evicted, groups, bytes, "groups given up: they take all of `state.max`");
-        }
-        if now.is_full && !before.is_full {
-            tracing::info!(stage, groups, bytes, "its groups take all of `state.max`: it waits for room");
-        }
-        self.shown = now;
     }
 }
 

@@ -4,6 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
+    config::WhenFull,
     stage::{
         aggregate::{Peers, Room, Rules, Windowing},
         fake::spec,
