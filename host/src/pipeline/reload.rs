@@ -29,6 +29,7 @@ use super::{
 use crate::{
     config::graph::Graph,
     crash,
+    lent::Lent,
     stage::{
         control::Control,
         generation::{Service, Swap},
@@ -272,9 +273,15 @@ impl Reloads {
                 let from = stage.from.take();
                 self.under_way.push(
                     async move {
-                        let build = move || builder.build(at, from.as_deref());
-                        let built = tokio::task::spawn_blocking(build).await;
-                        News::Built(at, Box::new(built.unwrap_or_else(|panic| Err(panic.to_string()))))
+                        let mut building = Lent::new((builder, None));
+                        let build = move |(builder, built): &mut (Arc<dyn Build>, Option<_>)| {
+                            *built = Some(builder.build(at, from.as_deref()));
+                        };
+                        let built = match building.lend(build).await {
+                            Ok((_, built)) => built.take().unwrap_or_else(|| Err("nothing was built".to_owned())),
+                            Err(panic) => Err(format!("{panic:#}")),
+                        };
+                        News::Built(at, Box::new(built))
                     }
                     .boxed(),
                 );

@@ -33,6 +33,7 @@ use crate::{
     config::graph::{Graph, Input as Kind, Port, Producer},
     crash,
     epoch::Epoch,
+    lent::Lent,
     stage::{failure::Failure, gate::Lever, lane::Gone, pace::Pace},
     store::StoreError,
     time::{Clock, Wall},
@@ -284,8 +285,9 @@ impl Supervisor {
     /// Reads the groups again that only the store has.
     async fn groups(&self, committed: &mut Committed) -> anyhow::Result<()> {
         let Some(durable) = self.durable.clone() else { return Ok(()) };
-        let restored = tokio::task::spawn_blocking(move || durable.restore()).await??;
-        committed.take_back(restored)
+        let mut reading = Lent::new((durable, None));
+        let (_, found) = reading.lend(|(durable, found)| *found = Some(durable.restore())).await?;
+        committed.take_back(found.take().transpose()?.flatten())
     }
 
     async fn run_once(
