@@ -4,6 +4,8 @@
 //! not know who refuses, how the log is written, or who reads. Invariant: the record in a letter is the record that was
 //! refused, byte for byte; what says why stands beside it.
 
+mod again;
+mod desk;
 mod form;
 mod record;
 mod search;
@@ -17,6 +19,8 @@ use crate::{
     secret::mask,
 };
 
+pub use again::{Again, Lateness};
+pub use desk::{Asked, Desk, Insistence, Office, Order, Progress, TRIES, Untaken};
 pub use form::{Unreadable, blocks};
 pub use search::{Page, Query, page};
 
@@ -26,6 +30,9 @@ pub const REFUSED_BY: &str = "tidegate-refused-by";
 pub const REASON: &str = "tidegate-reason";
 /// Header that says where in its input a record stood that could not be decoded.
 pub const PLACE: &str = "tidegate-place";
+
+/// Header that holds the state of a group, where a letter is one.
+pub const GROUP: &str = "tidegate-state";
 
 /// Who refuses records, by name.
 pub type Origins = Arc<BTreeMap<String, Origin>>;
@@ -205,6 +212,9 @@ pub struct Letter {
     pub refused: (i64, i64),
     /// How often it was refused.
     pub attempts: u32,
+    /// The letter that was replayed when it was refused once more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub was: Option<u64>,
     /// The record's payload.
     pub value: Data,
     /// Its key.
@@ -219,6 +229,16 @@ pub struct Letter {
     /// Its id, in hexadecimal, where it has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub id: Option<String>,
+    /// The input of its stage that it came from, where the plugin asks for that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub input: Option<u8>,
+}
+
+impl Letter {
+    /// Whether it is a group that faulted when it ended, with its state, and no record.
+    pub fn is_group(&self) -> bool {
+        self.headers.iter().any(|(name, _)| *name.shown() == *GROUP)
+    }
 }
 
 impl Data {

@@ -18,6 +18,7 @@ mod recover;
 mod repair;
 mod retain;
 mod segment;
+mod struck;
 mod whole;
 
 use std::{
@@ -42,6 +43,7 @@ pub use recover::make_folders;
 pub use repair::{Skipped, repair};
 pub use retain::{Keep, Removed};
 use segment::Segment;
+pub use struck::{NoRow, Row, Struck};
 
 /// An end of a log, as a commit holds it; the default is the end of a log without a record.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

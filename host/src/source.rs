@@ -15,6 +15,8 @@ pub mod generate;
 pub mod host_metrics;
 pub mod http;
 pub mod journal;
+pub mod letters;
+pub mod rest;
 pub mod stdin;
 pub mod stream;
 pub mod topic;
@@ -45,12 +47,46 @@ pub struct Chunk {
     pub lost: u64,
 }
 
+/// Letters on their way back.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Replayed {
+    /// How many.
+    pub letters: u64,
+    /// Where they go.
+    pub outputs: Vec<(To, Batch)>,
+}
+
+/// Where a letter goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum To {
+    /// To the reader of this number.
+    Reader(usize),
+    /// Back to the letters.
+    Refused,
+}
+
+/// What a source has to do with the course of its pipeline.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Role {
+    /// The pipeline goes on until it has ended, and event time as it says.
+    #[default]
+    Reads,
+    /// It gives something beside the others, holds nobody's event time, and the pipeline ends without it.
+    Attends,
+    /// It gives something while the others rest: the pipeline goes on until it is told to drain.
+    Leads,
+    /// It gives nothing, and event time stands.
+    Rests,
+}
+
 /// What a source answers when it is asked for records.
 #[derive(Debug)]
 pub enum Read {
     /// Records, at most as many as asked for, but at least one if the first is larger than the limit; none where
     /// everything read was refused.
     Chunk(Chunk),
+    /// Letters that go back to who refused them: they have been records before, and move no event time.
+    Again(Replayed),
     /// There will never be more.
     End,
 }
@@ -109,6 +145,11 @@ pub trait Source: Send {
     /// A flag that is raised while the pipeline is paused, where the source turns others away meanwhile.
     fn paused(&self) -> Option<Arc<AtomicBool>> {
         None
+    }
+
+    /// What it has to do with the course of the pipeline.
+    fn role(&self) -> Role {
+        Role::Reads
     }
 
     /// Takes nothing new from now on: a drain has begun. `read` returns what has been accepted, then `End`.

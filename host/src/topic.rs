@@ -260,7 +260,7 @@ impl Topic {
                 // Its sizes matter to who writes.
                 let settings = Settings { block: u32::MAX, ..Settings::default() };
                 let log = Log::open(self.disk.clone(), &path, Some(known.mark), settings)?;
-                writer.access.show(Readable { log, from: known.from, born: known.born });
+                writer.access.show(Readable { log, from: known.from, born: known.born, struck: Arc::default() });
             }
             logs.extend(writer.access.readable().map(|readable| (name.clone(), readable)));
         }

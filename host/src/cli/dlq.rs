@@ -207,6 +207,7 @@ impl Picks {
             since: self.since.map(ago),
             text: self.text.clone(),
             from: None,
+            until: None,
         }
     }
 }

@@ -123,6 +123,8 @@ pub enum Input {
     Generate(source::generate::Config),
     /// Measures this machine.
     HostMetrics(source::host_metrics::Config),
+    /// Gives letters back to who refused them, which the host itself sees to.
+    Letters,
 }
 
 impl Input {
@@ -131,7 +133,7 @@ impl Input {
         match self {
             Self::File(_) | Self::Generate(_) | Self::Http(_) => true,
             // A topic's records bring the ids of where they stand in it.
-            Self::Stdin(_) | Self::HostMetrics(_) | Self::Topic(..) => false,
+            Self::Stdin(_) | Self::HostMetrics(_) | Self::Topic(..) | Self::Letters => false,
         }
     }
 }
@@ -262,7 +264,7 @@ pub enum Consumer {
 pub enum Port {
     /// The main output.
     Main,
-    /// Side output `outputs[i]`, which the plugin calls port `i + 1`.
+    /// Side output `outputs[i]`, which the plugin calls port `i + 1`; of the source of letters, the reader of that number.
     Named(usize),
     /// What a filter did not keep.
     Rest,

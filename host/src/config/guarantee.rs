@@ -151,7 +151,7 @@ fn of_source(input: &Input) -> (Risk, Option<&'static str>) {
     let forgets = Risk { loses: true, ..Risk::default() };
     let resent = Risk { doubles: true, ..Risk::default() };
     match input {
-        Input::File(_) | Input::Topic(..) | Input::Generate(_) => (Risk::default(), None),
+        Input::File(_) | Input::Topic(..) | Input::Generate(_) | Input::Letters => (Risk::default(), None),
         Input::Http(config) if config.answer() == Answer::Accepted => (
             Risk { loses: true, doubles: true },
             Some("what was answered at once and not committed is gone after a fall"),

@@ -7,9 +7,11 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::{BY, Data, Kind, Letter, Origin, Origins, PLACE, Part, Plugin, REASON, REFUSED_BY, WHY, hex};
+use super::{
+    Again, BY, Data, Kind, Letter, Origin, Origins, PLACE, Part, Plugin, REASON, REFUSED_BY, WHY, again::AGAIN, hex,
+};
 use crate::{
-    batch::{Batch, Column, ColumnBuilder, Headers, ID, Limit},
+    batch::{Batch, Column, ColumnBuilder, Headers, ID, INPUT, Limit},
     codec::pack::{Unpacked, pack, unpack},
     epoch::Epoch,
     log::{self, Block},
@@ -111,7 +113,7 @@ fn payload(part: &Batch, refusals: &[Refusal<'_>], origins: &Origins) -> Bytes {
         reasons.push(refusal.reason);
         places.push(refusal.place.unwrap_or_default());
     }
-    let mut record = part.clone().retain_named(|name| name == ID || name == WHY);
+    let mut record = part.clone().retain_named(|name| [ID, INPUT, WHY, AGAIN].contains(&name));
     let columns = [(Some(REASON), reasons), (refusals.iter().any(|one| one.place.is_some()).then_some(PLACE), places)];
     for (name, mut column) in columns {
         if let Some(name) = name {
@@ -139,6 +141,7 @@ pub(super) fn letters(offset: u64, block: &Block) -> Result<Vec<Letter>, Unreada
     let letter = |at: usize| {
         let place = items(batch.named(PLACE), at).filter(|place| !place.is_empty());
         let headers = items(batch.headers(), at).unwrap_or_default();
+        let again = Again::of(&batch, at);
         Letter {
             offset: offset + at as u64,
             by: head.by.clone(),
@@ -150,13 +153,15 @@ pub(super) fn letters(offset: u64, block: &Block) -> Result<Vec<Letter>, Unreada
             reason: String::from_utf8_lossy(&items(batch.named(REASON), at).unwrap_or_default()).into_owned(),
             place: place.map(|place| String::from_utf8_lossy(&place).into_owned()),
             epoch: block.epoch.0,
-            refused: block.times,
-            attempts: head.attempts,
+            refused: (again.map_or(block.times.0, |again| again.first), block.times.1),
+            attempts: again.map_or(head.attempts, |again| again.attempts.saturating_add(1)),
+            was: again.map(|again| again.offset),
             value: Data::of(batch.values().get(at).unwrap_or_default()),
             key: items(batch.keys(), at).filter(|key| !key.is_empty()).map(|key| Data::of(&key)),
             time: batch.timestamps().and_then(|times| times.get(at).copied()),
             headers: Headers::new(&headers).map(|(name, value)| (Data::of(name), Data::of(value))).collect(),
             id: items(batch.named(ID), at).map(|id| hex(&id)),
+            input: items(batch.named(INPUT), at).and_then(|input| input.first().copied()),
         }
     };
     Ok((0..batch.len()).map(letter).collect())
@@ -220,11 +225,13 @@ pub(super) mod tests {
             epoch: 7,
             refused: (99, 99),
             attempts: 1,
+            was: None,
             value: Data::Text("v".to_owned()),
             key: Some(Data::Text("k".to_owned())),
             time: Some(-5),
             headers: vec![(Data::Text("h".to_owned()), Data::Bytes { hex: "ff".to_owned() })],
             id: Some("01".repeat(16)),
+            input: None,
         };
         assert_eq!(read(&blocks), std::slice::from_ref(&expected));
         let json = serde_json::to_string(&expected).unwrap();

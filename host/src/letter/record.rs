@@ -3,7 +3,7 @@
 //! Owns the way back from what people and programs read. Invariant: bytes that went into a letter come out of it.
 
 use super::{Data, Letter};
-use crate::batch::{Batch, ID, push_header};
+use crate::batch::{Batch, ID, INPUT, push_header};
 
 impl Data {
     /// The bytes; none where these are no hexadecimal digits.
@@ -41,6 +41,9 @@ impl Letter {
         if let Some(time) = self.time {
             batch = batch.with_timestamps(vec![time]).ok()?;
         }
+        if let Some(input) = self.input {
+            batch = batch.with_named(INPUT.into(), [[input]].iter().collect()).ok()?;
+        }
         match &self.id {
             Some(id) => batch.with_named(ID.into(), [unhex(id)?].iter().collect()).ok(),
             None => Some(batch),
@@ -65,11 +68,13 @@ mod tests {
             epoch: 1,
             refused: (0, 0),
             attempts: 1,
+            was: None,
             value,
             key: None,
             time: None,
             headers: Vec::new(),
             id: None,
+            input: None,
         }
     }
 

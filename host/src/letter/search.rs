@@ -35,6 +35,9 @@ pub struct Query {
     /// From this offset on.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub from: Option<u64>,
+    /// In front of this offset.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub until: Option<u64>,
 }
 
 /// Some of the letters that were looked for.
@@ -59,6 +62,7 @@ impl Query {
             && self.since.is_none_or(|since| letter.refused.1 >= since)
             && self.text.as_deref().is_none_or(is_in)
             && self.from.is_none_or(|from| letter.offset >= from)
+            && self.until.is_none_or(|until| letter.offset < until)
     }
 }
 
@@ -81,9 +85,12 @@ pub fn page(readable: &Readable, query: &Query) -> Result<Page, Unreadable> {
     };
     let (mut page, mut held, mut read) = (Page::default(), 0, 0);
     while let Some((offset, block)) = reader.next()? {
+        if query.until.is_some_and(|until| offset >= until) {
+            break;
+        }
         read += block.payload.len();
         for letter in letters(offset, &block)? {
-            if !query.fits(&letter) {
+            if readable.struck.contains(letter.offset) || !query.fits(&letter) {
                 continue;
             }
             let size = letter.value.shown().len();
@@ -131,7 +138,7 @@ mod tests {
             }
         }
         log.committed(log.sync().unwrap());
-        Readable { log, from: 0, born: 0 }
+        Readable { log, from: 0, born: 0, struck: Arc::default() }
     }
 
     fn origins() -> Origins {
@@ -169,6 +176,7 @@ mod tests {
             (Query { since: Some(40_000), ..Query::default() }, vec![]),
             (Query { text: some("reason 3"), ..Query::default() }, vec![3, 13, 23, 33]),
             (Query { from: Some(38), ..Query::default() }, vec![38, 39]),
+            (Query { from: Some(7), until: Some(9), ..Query::default() }, vec![7, 8]),
             (Query { from: Some(40), ..Query::default() }, vec![]),
             (Query { from: Some(99), ..Query::default() }, vec![]),
             (Query { since: Some(10_000), stage: some("stage"), from: Some(35), ..Query::default() }, vec![36, 38]),

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 
 use tokio::sync::watch;
 
-use super::{Log, Mark, locked};
+use super::{Log, Mark, Struck, locked};
 
 /// A log with the records that are of interest.
 #[derive(Clone, Debug)]
@@ -18,6 +18,8 @@ pub struct Readable {
     pub from: u64,
     /// A random number that tells this log from another one that began in its place.
     pub born: u64,
+    /// Records that are gone, though they stay in the log until their segment goes.
+    pub struck: Arc<Struck>,
 }
 
 impl Readable {
@@ -28,14 +30,21 @@ impl Readable {
 
     /// How many records there are.
     pub fn records(&self) -> u64 {
-        self.log.end() - self.first()
+        let (first, end) = (self.first(), self.log.end());
+        end - first - self.struck.count(first..end)
     }
+}
+
+#[derive(Clone, Debug, Default)]
+struct Place {
+    readable: Option<Readable>,
+    struck: Arc<Struck>,
 }
 
 /// The place where a writer leaves its log for readers; clones are the same place.
 #[derive(Clone, Debug, Default)]
 pub struct Access {
-    place: Arc<Mutex<Option<Readable>>>,
+    place: Arc<Mutex<Place>>,
     bell: watch::Sender<()>,
 }
 
@@ -47,8 +56,18 @@ impl Access {
 
     /// Leaves a log here, in the place of one that was opened before.
     pub fn show(&self, readable: Readable) {
-        *locked(&self.place) = Some(readable);
+        locked(&self.place).readable = Some(readable);
         self.bell.send_replace(());
+    }
+
+    /// Shows readers that these records are gone, which has been committed.
+    pub fn strike(&self, struck: Arc<Struck>) {
+        locked(&self.place).struck = struck;
+    }
+
+    /// The records that are gone.
+    pub fn struck(&self) -> Arc<Struck> {
+        locked(&self.place).struck.clone()
     }
 
     /// Shows readers what lies before `mark`, which has been committed.
@@ -61,6 +80,7 @@ impl Access {
 
     /// The log, once its writer has opened it.
     pub fn readable(&self) -> Option<Readable> {
-        locked(&self.place).clone()
+        let Place { readable, struck } = locked(&self.place).clone();
+        Some(Readable { struck, ..readable? })
     }
 }

@@ -3,17 +3,19 @@
 //! Owns the decision, oldest first. Invariants: neither the segment that is written nor one that is not wholly committed is
 //! ever removed; what is left has no hole, whenever the power goes.
 
-use super::{Error, Log, Shelf, locked, segment};
+use super::{Error, Log, Shelf, Struck, locked, segment};
 
 /// What is kept; whatever is not limited is kept for ever.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Keep {
+pub struct Keep<'a> {
     /// How long after its highest time a segment is kept, in milliseconds.
     pub age: Option<u64>,
     /// Length of all segments in bytes, above which the oldest go.
     pub bytes: Option<u64>,
     /// Lowest offset that a reader still needs: neither age nor size removes it.
     pub needed: Option<u64>,
+    /// Records that are gone: a segment of nothing else goes too.
+    pub struck: Option<&'a Struck>,
 }
 
 /// What retention has removed.
@@ -29,7 +31,7 @@ pub struct Removed {
 
 impl Shelf {
     /// Whether the oldest segment goes at the time `now`.
-    fn spares_first(&self, now: i64, keep: Keep) -> bool {
+    fn spares_first(&self, now: i64, keep: Keep<'_>) -> bool {
         let (Some(oldest), Some(next)) = (self.segments.front(), self.segments.get(1)) else { return true };
         if next.first > self.committed.segment || keep.needed.is_some_and(|needed| needed < next.first) {
             return true;
@@ -37,7 +39,8 @@ impl Shelf {
         let bytes: u64 = self.segments.iter().map(|segment| segment.end.bytes).sum();
         let is_over = keep.bytes.is_some_and(|most| bytes > most);
         let is_old = keep.age.is_some_and(|age| oldest.highest.saturating_add_unsigned(age) < now);
-        !is_over && !is_old
+        let is_struck = keep.struck.is_some_and(|struck| struck.covers(oldest.first..next.first));
+        !is_over && !is_old && !is_struck
     }
 }
 
@@ -55,7 +58,7 @@ impl Log {
     /// # Errors
     /// What the disk says; what could not be removed is still there. A folder that cannot be synced poisons the log, and a
     /// poisoned log removes nothing.
-    pub fn retain(&self, now: i64, keep: Keep) -> Result<Removed, Error> {
+    pub fn retain(&self, now: i64, keep: Keep<'_>) -> Result<Removed, Error> {
         let _one_at_a_time = locked(&self.durability);
         // After a sync of the folder that failed, a further one would not make the removals before it durable.
         locked(&self.writer).is_sound()?;

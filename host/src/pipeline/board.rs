@@ -28,7 +28,7 @@ use crate::{
         Then,
         graph::{self, Consumer, Graph, Input, Source, Stage},
     },
-    letter,
+    letter::{self, Desk, Office},
     log::Access,
     stage::{
         breaker::Terms,
@@ -103,7 +103,7 @@ pub struct Board {
     /// Rings when one of them has opened or closed.
     pub bell: Bell,
     state: Mutex<State>,
-    letters: Access,
+    office: Office,
     /// Of each source that reads a topic, the topic and the group.
     groups: Vec<Option<(Arc<Topic>, String)>>,
     pulse: watch::Sender<Pulse>,
@@ -121,9 +121,9 @@ pub struct Pulse {
 }
 
 impl Board {
-    /// A board for a pipeline that has not been started, whose dead letters are found in `letters` once it has been, and
+    /// A board for a pipeline that has not been started, whose dead letters are found in `office` once it has been, and
     /// what it reads of other pipelines in `topics`.
-    pub fn new(graph: Arc<Graph>, letters: Access, topics: Option<&Topics>) -> Self {
+    pub fn new(graph: Arc<Graph>, office: Office, topics: Option<&Topics>) -> Self {
         let group = |source: &Source| match (&source.input, topics) {
             (Input::Topic(config, group), Some(topics)) => Some((topics.topic(&config.name), group.clone())),
             _ => None,
@@ -150,7 +150,7 @@ impl Board {
             pulse: watch::Sender::default(),
             groups: graph.sources.iter().map(group).collect(),
             graph,
-            letters,
+            office,
         }
     }
 
@@ -160,7 +160,12 @@ impl Board {
 
     /// Where the pipeline's dead letters are found.
     pub fn letters(&self) -> &Access {
-        &self.letters
+        &self.office.letters
+    }
+
+    /// Where replays of them are asked for.
+    pub fn desk(&self) -> &Desk {
+        &self.office.desk
     }
 
     /// The graph it shows.
@@ -388,7 +393,7 @@ impl Board {
                     waiting: fill.get(&edge.to).and_then(|fill| fill.get(edge.input)).copied().unwrap_or_default(),
                 })
                 .collect(),
-            dead_letters: self.letters.readable().map(|letters| letters.records()),
+            dead_letters: self.office.letters.readable().map(|letters| letters.records()),
             not_ready,
             imbalances: state.account.imbalances.clone(),
         }

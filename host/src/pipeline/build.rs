@@ -17,8 +17,7 @@ use super::{
 use crate::{
     batch::Limit,
     config::graph::{Consumer, Graph, Producer, Stage, Windowing as Configured},
-    letter,
-    log::Access,
+    letter::{self, Office},
     plugin::Interrupt,
     sink::Sink,
     source::Source,
@@ -65,8 +64,8 @@ pub struct Parts {
     pub plugins: Vec<PluginPart>,
     /// Its sinks.
     pub sinks: Vec<Box<dyn Sink>>,
-    /// Where its dead letters are found, once it has started.
-    pub letters: Access,
+    /// Where its dead letters are found, once it has started, and replays are asked for.
+    pub office: Office,
     /// What reloads of its plugins need; without it, none is possible.
     pub reloading: Option<Reloading>,
     /// The topics of the host, where it keeps state.

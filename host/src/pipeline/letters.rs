@@ -6,6 +6,7 @@
 
 use std::{
     collections::BTreeSet,
+    ops::ControlFlow,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -14,14 +15,14 @@ use anyhow::{Context as _, ensure};
 
 use super::{
     committed::SinkPoint,
-    durable::{SINK, now},
+    durable::{FACT, SINK, now},
 };
 use crate::{
     config::graph::{LETTERS, Letters},
     disk::Disk,
-    log::{self, Keep, Log, Mark, Readable, Skipped},
+    log::{self, Keep, Log, Mark, Readable, Skipped, Struck},
     sink::log::{Position, settings},
-    store::{Commit, Place, Store},
+    store::{Commit, Place, Places, Store},
 };
 
 /// The letters of one pipeline, as the store has them.
@@ -56,7 +57,8 @@ impl Resting {
     pub fn of(&self, pipeline: &str) -> anyhow::Result<Kept> {
         let letters = match self.position(pipeline)? {
             Some((_, Position { mark, from, born })) => {
-                Some(Readable { log: self.open(pipeline, Some(mark))?, from, born })
+                let struck = Arc::new(self.struck(pipeline)?);
+                Some(Readable { log: self.open(pipeline, Some(mark))?, from, born, struck })
             }
             None => None,
         };
@@ -122,6 +124,38 @@ impl Resting {
         Ok(position.map(|position| (point, position)))
     }
 
+    /// The letters of `pipeline` that are gone one by one.
+    fn struck(&self, pipeline: &str) -> anyhow::Result<Struck> {
+        let (mut struck, mut read) = (Struck::default(), Ok(()));
+        self.store.scan(pipeline, Places::Of(FACT, LETTERS), |place, value| match struck.read(&place.key, value) {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(error) => {
+                read = Err(error);
+                ControlFlow::Break(())
+            }
+        })?;
+        read.with_context(|| format!("read which letters of `{pipeline}` are gone"))?;
+        Ok(struck)
+    }
+
+    /// Gives up single letters of `pipeline`; files go once all that is in them is gone.
+    ///
+    /// # Errors
+    /// What the store and the disk say.
+    pub async fn strike(&self, pipeline: &str, offsets: &[u64]) -> anyhow::Result<()> {
+        let Some((_, Position { mark, .. })) = self.position(pipeline)? else { return Ok(()) };
+        let mut struck = self.struck(pipeline)?;
+        offsets.iter().for_each(|offset| struck.insert(*offset));
+        let mut commit = Commit::of_facts(pipeline.into(), now());
+        for (key, value) in struck.rows(offsets.iter().copied()) {
+            commit.put(&Place::group(FACT, LETTERS, 0, &key, None), &value);
+        }
+        self.store.commit(commit).await?;
+        let log = self.open(pipeline, Some(mark))?;
+        log.retain(now(), Keep { struck: Some(&struck), ..Keep::default() })?;
+        Ok(())
+    }
+
     /// Gives up the letters of `pipeline` in front of the one with the offset `before`, or all of them; of the first, files
     /// go only as a whole.
     ///
@@ -143,10 +177,14 @@ impl Resting {
         let point = SinkPoint { position: serde_json::to_value(now_at)?, ..point };
         let mut commit = Commit::of_facts(pipeline.into(), now());
         commit.put(&Place::of(SINK, LETTERS), &serde_json::to_vec(&point)?);
+        if before.is_none() {
+            // Offsets begin anew.
+            commit.delete_all(Places::Of(FACT, LETTERS));
+        }
         self.store.commit(commit).await?;
         // What is behind the new end goes when the log is opened there.
         let log = self.open(pipeline, Some(now_at.mark))?;
-        log.retain(now(), Keep { age: None, bytes: Some(0), needed: Some(now_at.from) })?;
+        log.retain(now(), Keep { bytes: Some(0), needed: Some(now_at.from), ..Keep::default() })?;
         Ok(())
     }
 }

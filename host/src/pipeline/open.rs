@@ -28,7 +28,7 @@ use crate::{
         in_order,
     },
     disk::RealDisk,
-    letter::{self, Origin, Origins, Part},
+    letter::{self, Office, Origin, Origins, Part},
     log::Access,
     plugin::{Engine, Fault, Instance, Interrupt, Limits, LoadError, Plugin, standard},
     sink::{
@@ -40,8 +40,9 @@ use crate::{
         log::{Form, LogSink, Room},
     },
     source::{
-        self, Source,
+        self, Role, Source,
         journal::{self, Answer},
+        letters::{Decode, Taker},
     },
     stage::{generation::Standing, worker::Maker},
     topic::Topics,
@@ -285,10 +286,14 @@ impl Prepared {
     /// What cannot be opened.
     pub async fn into_parts(self, topics: Option<Arc<Topics>>) -> anyhow::Result<Parts> {
         let mut sources = Vec::new();
+        let office = Office::default();
         for source in &self.graph.sources {
-            sources.push(open_source(&self.graph, source, topics.as_deref()).await?);
+            sources.push(match &source.input {
+                Input::Letters => open_replays(&self.graph, &office, Role::Attends),
+                _ => open_source(&self.graph, source, topics.as_deref()).await?,
+            });
         }
-        let letters = Access::default();
+        let letters = office.letters.clone();
         let mut sinks: Vec<Box<dyn Sink>> = Vec::new();
         for sink in &self.graph.sinks {
             sinks.push(match &sink.output {
@@ -317,7 +322,7 @@ impl Prepared {
         }
         self.keep();
         let reloading = Some(self.reloading());
-        Ok(Parts { graph: self.graph, sources, plugins: self.makers, sinks, letters, topics, reloading, durable: None })
+        Ok(Parts { graph: self.graph, sources, plugins: self.makers, sinks, office, topics, reloading, durable: None })
     }
 
     /// Lets the generation that was committed serve the stage at this position first; where its file holds another one by
@@ -409,6 +414,21 @@ impl Prepared {
     }
 }
 
+/// The source of the letters of a pipeline.
+pub(super) fn open_replays(graph: &Graph, office: &Office, role: Role) -> Box<dyn Source> {
+    let decode = |source: &graph::Source| {
+        let graph::Source { format, stamp, ids, .. } = source;
+        Decode { format: *format, stamp: stamp.clone(), max_record: source.max_record.bytes(), has_ids: *ids }
+    };
+    let sources = graph.sources.iter().map(|source| (&source.name, Some(decode(source))));
+    let stages = graph.stages.iter().map(|stage| (&stage.name, None));
+    let all = sources.chain(stages).chain(graph.sinks.iter().map(|sink| (&sink.name, None)));
+    let takers = all.map(|(name, decode)| (name.clone(), Taker { readers: graph.takers(name), decode }));
+    // The letters' own sink refuses nothing.
+    let takers = takers.filter(|(name, _)| name != graph::LETTERS).collect();
+    Box::new(source::letters::open(office.letters.clone(), office.desk.clone(), takers, role))
+}
+
 /// Why a topic cannot be opened; a check has refused it before.
 const NO_TOPICS: &str = "open a topic without state";
 
@@ -434,6 +454,7 @@ async fn open_source(
         }
         Input::Generate(generate) => source::generate::open(generate, stamp)?,
         Input::HostMetrics(metrics) => source::host_metrics::open(metrics, name, stamp, max_record)?,
+        Input::Letters => anyhow::bail!("open letters as a source like any other"),
         Input::Http(http) => {
             let decode = source::http::Decode { format: *format, stamp, max_record };
             let source = source::http::open(http, name, decode, config.rate, source::http::Limits::default()).await?;

@@ -141,11 +141,13 @@ mod tests {
             epoch: 1,
             refused: (0, 0),
             attempts: 1,
+            was: None,
             value: Data::of(value.as_bytes()),
             key: Some(Data::of(b"k")),
             time: Some(5),
             headers: headers.iter().map(|(name, value)| (Data::of(name.as_bytes()), Data::of(value))).collect(),
             id: None,
+            input: None,
         }
     }
 

@@ -34,6 +34,7 @@ use crate::{
     crash,
     epoch::Epoch,
     lent::Lent,
+    source::Role,
     stage::{failure::Failure, gate::Lever, lane::Gone, pace::Pace},
     store::StoreError,
     time::{Clock, Wall},
@@ -88,7 +89,7 @@ pub struct Running {
 /// Starts a pipeline on the current runtime, which needs a blocking thread for each worker and conductor.
 pub fn start(parts: Parts) -> Running {
     topics::rest(&parts);
-    let board = Arc::new(Board::new(parts.graph.clone(), parts.letters.clone(), parts.topics.as_deref()));
+    let board = Arc::new(Board::new(parts.graph.clone(), parts.office.clone(), parts.topics.as_deref()));
     if let Some((_, Some(restored))) = &parts.durable {
         breakers::restore(&board, &restored.openings);
     }
@@ -96,7 +97,8 @@ pub fn start(parts: Parts) -> Running {
     if let Some(reloading) = &parts.reloading {
         tokio::spawn(watch::watch(reloading.changed.clone(), reloading.files.clone(), commands.downgrade()));
     }
-    let supervisor = Supervisor { board: board.clone(), commands: receiver, drain: None, durable: None };
+    let supervisor =
+        Supervisor { board: board.clone(), commands: receiver, drain: None, durable: None, is_over: false };
     let task = tokio::spawn(supervisor.supervise(parts));
     Running { board, commands, task }
 }
@@ -113,6 +115,8 @@ struct Supervisor {
     drain: Option<(Instant, OpenWindows)>,
     /// Where commits are kept beyond the process.
     durable: Option<Durable>,
+    /// An earlier run has completed the pipeline, and this one only replays letters.
+    is_over: bool,
 }
 
 /// How one run ended.
@@ -123,7 +127,7 @@ pub(super) enum RunEnd {
 
 impl Supervisor {
     async fn supervise(mut self, parts: Parts) -> Ended {
-        let Parts { graph, sources, plugins, sinks, durable, reloading, letters: _, topics: _ } = parts;
+        let Parts { graph, sources, plugins, sinks, durable, reloading, office: _, topics: _ } = parts;
         let mut reloads = Reloads::new(self.board.clone(), plugins, reloading);
         let mut committed = Committed::empty(&graph);
         let (durable, restored) = durable.map_or((None, None), |(durable, restored)| (Some(durable), restored));
@@ -143,7 +147,7 @@ impl Supervisor {
     }
 
     async fn tasks(
-        &self,
+        &mut self,
         graph: &Arc<Graph>,
         sources: Vec<Box<dyn crate::source::Source>>,
         sinks: Vec<Box<dyn crate::sink::Sink>>,
@@ -195,7 +199,8 @@ impl Supervisor {
             task.meter.reset(&point.tally);
         }
         self.board.epoch_committed(ledger::account(graph, committed));
-        if is_over {
+        self.is_over = is_over && source_tasks.iter().any(|task| task.role() == Role::Leads);
+        if is_over && !self.is_over {
             tracing::info!(
                 pipeline = graph.name,
                 epoch = committed.epoch.0,
@@ -214,7 +219,7 @@ impl Supervisor {
         // has committed is taken back from there.
         let begins: Vec<Point> = committed.points().filter(|point| !begun.contains(&point.of())).collect();
         if !begins.is_empty() {
-            self.write(committed.epoch, &begins, false).await?;
+            self.write(committed.epoch, &begins, self.is_over).await?;
         }
         Ok(Some((source_tasks, sink_tasks)))
     }
@@ -441,6 +446,9 @@ impl Supervisor {
             match action {
                 Action::Begin(epoch) => {
                     self.board.epoch_begun();
+                    if run.coordinator.is_last() {
+                        run.order(Order::Last).await;
+                    }
                     run.order(Order::Begin(epoch)).await;
                 }
                 Action::Commit(epoch) => {
@@ -451,7 +459,7 @@ impl Supervisor {
                         run.stop(RunEnd::End(Ending::Failed(why)));
                         return;
                     }
-                    let is_over = run.coordinator.is_last() && self.drain.is_none();
+                    let is_over = self.is_over || run.coordinator.is_last() && self.drain.is_none();
                     let written = self.write(epoch, &points, is_over);
                     if self.durable.is_some() {
                         points.iter_mut().for_each(Point::let_go);

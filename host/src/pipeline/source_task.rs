@@ -4,7 +4,10 @@
 //! everything read before it has been sent in front of that barrier. What a source that cannot seek has sent since the
 //! last commit is kept here, and sent again after a restart.
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+mod again;
+mod order;
+
+use std::{collections::VecDeque, sync::Arc};
 
 use rand::{Rng as _, SeedableRng as _, rngs::SmallRng};
 use tokio::{
@@ -13,6 +16,7 @@ use tokio::{
 };
 use xxhash_rust::xxh3::xxh3_128;
 
+pub use self::order::{OpenWindows, Order, Terms, Word};
 use super::committed::SourcePoint;
 use crate::{
     batch::{Batch, Column, ID, Limit},
@@ -21,7 +25,7 @@ use crate::{
     crash,
     epoch::Epoch,
     letter::{PLACE, with_header, with_reasons},
-    source::{Chunk, Position, Read, Source},
+    source::{Chunk, Position, Read, Role, Source},
     stage::{
         lane::Gone,
         meter::Meter,
@@ -29,64 +33,8 @@ use crate::{
         pace::Pace,
         tally::Tally,
     },
-    time::{BEGIN, Clock, END, Mark, Wall},
+    time::{BEGIN, Clock, END, Mark},
 };
-
-/// What a source is told.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Order {
-    /// Put this barrier into the stream.
-    Begin(Epoch),
-    /// This epoch has committed.
-    Committed(Epoch),
-    /// Take nothing new; send what has been accepted, then nothing but barriers.
-    Drain(OpenWindows),
-    /// End.
-    Quit,
-}
-
-/// What a source says.
-#[derive(Debug)]
-pub enum Word {
-    /// It has put the barrier into its stream.
-    At(usize, Epoch, SourcePoint),
-    /// It will send nothing more but barriers.
-    Finished(usize),
-    /// Somebody waits for a commit.
-    Wanted,
-}
-
-/// What a source task is told once.
-#[derive(Debug)]
-pub struct Terms {
-    /// Position in the graph.
-    pub number: usize,
-    /// Name of the source.
-    pub name: String,
-    /// The largest batch.
-    pub limit: Limit,
-    /// How long to wait to fill one.
-    pub linger: Duration,
-    /// After how long without a record the source holds nobody's watermark.
-    pub idle: Duration,
-    /// How much to keep for a restart, in bytes, where the source cannot seek.
-    pub uncommitted: usize,
-    /// Whether somebody below needs ids.
-    pub has_ids: bool,
-    /// Whether somebody reads what is refused.
-    pub is_refused_read: bool,
-    /// What time it is, for records that do not say.
-    pub wall: Wall,
-}
-
-/// What a drain does to windows that are open.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum OpenWindows {
-    /// They stay in the committed state, where the next process goes on with them.
-    Keep,
-    /// They close, marked incomplete: nothing outlives the process, or somebody wants it so.
-    Close,
-}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
@@ -229,7 +177,8 @@ impl SourceTask {
         mut orders: mpsc::Receiver<Order>,
         words: mpsc::Sender<Word>,
     ) -> anyhow::Result<()> {
-        if self.phase == Phase::Finished {
+        self.attend();
+        if self.phase == Phase::Finished || matches!(self.role(), Role::Attends | Role::Rests) {
             words.send(Word::Finished(self.terms.number)).await.map_err(|_| Gone)?;
         }
         loop {
@@ -271,7 +220,7 @@ impl SourceTask {
     fn timer(&self, wait: Option<Instant>, may_read: bool) -> Option<Instant> {
         let linger = self.pending_since.map(|since| since + self.terms.linger);
         // While backpressure or the pace keep the source from reading, its idle clock stands still.
-        let idle = (may_read && !self.is_idle).then(|| self.heard + self.terms.idle);
+        let idle = (may_read && !self.is_idle && self.role() == Role::Reads).then(|| self.heard + self.terms.idle);
         let wait = wait.filter(|_| self.outbox.is_empty() && self.phase != Phase::Finished);
         [linger.filter(|_| self.outbox.is_empty()), idle, wait].into_iter().flatten().min()
     }
@@ -281,7 +230,11 @@ impl SourceTask {
         if self.pending_since.is_some_and(|since| now >= since + self.terms.linger) {
             self.flush();
         }
-        if !self.is_idle && self.phase != Phase::Finished && now >= self.heard + self.terms.idle {
+        if !self.is_idle
+            && self.role() == Role::Reads
+            && self.phase != Phase::Finished
+            && now >= self.heard + self.terms.idle
+        {
             self.flush();
             self.is_idle = true;
             self.outbox.push_back(Out::Item(Sent::Control(Control::Mark(Mark::Idle(self.clock.state().watermark)))));
@@ -308,7 +261,9 @@ impl SourceTask {
                     self.drained(windows);
                 }
             }
-            Order::Quit => {}
+            // What came behind it would never commit.
+            Order::Last if self.role() == Role::Attends => self.source.stop(),
+            Order::Last | Order::Quit => {}
         }
         Ok(())
     }
@@ -382,10 +337,17 @@ impl SourceTask {
                     self.flush();
                 }
             }
+            Read::Again(replayed) => {
+                self.give_back(replayed);
+                if self.source.is_awaited() {
+                    words.send(Word::Wanted).await.map_err(|_| Gone)?;
+                }
+            }
             Read::End => {
                 self.flush();
                 match self.phase {
                     Phase::Draining(windows) => self.drained(windows),
+                    _ if self.role() != Role::Reads => {}
                     _ => self.outbox.push_back(Out::Item(Sent::Control(Control::Mark(Mark::At(END))))),
                 }
                 self.phase = Phase::Finished;

@@ -14,6 +14,7 @@ mod numbers;
 mod order;
 mod parts;
 mod reloads;
+mod replays;
 mod restarts;
 mod sinks;
 mod state;

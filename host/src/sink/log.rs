@@ -109,6 +109,8 @@ struct Writer {
     log: Option<Arc<Log>>,
     /// Taken in, and not yet appended.
     waiting: VecDeque<Block>,
+    /// Where readers find the log, and what of it is gone.
+    access: Access,
     /// What the last call came to.
     outcome: Result<Mark, SinkError>,
     opened: anyhow::Result<()>,
@@ -118,7 +120,8 @@ struct Writer {
 /// `at` is where it stood as far as that is known before.
 pub fn open(terms: Terms, form: Form, access: Access, at: Option<Position>) -> LogSink {
     let nothing = Ok(Mark::default());
-    let writer = Writer { terms, log: None, waiting: VecDeque::new(), outcome: nothing, opened: Ok(()) };
+    let (waiting, seen) = (VecDeque::new(), access.clone());
+    let writer = Writer { terms, log: None, waiting, access: seen, outcome: nothing, opened: Ok(()) };
     LogSink { writer: Lent::new(writer), form, access, position: at, epoch: Epoch::default() }
 }
 
@@ -164,7 +167,7 @@ impl Sink for LogSink {
             let to = to.unwrap_or_else(|| Position { born: born(), ..Position::default() });
             self.position = Some(to);
             if let Some(log) = &writer.log {
-                self.access.show(Readable { log: log.clone(), from: to.from, born: to.born });
+                self.access.show(Readable { log: log.clone(), from: to.from, born: to.born, struck: Arc::default() });
             }
             Ok(())
         }
@@ -236,7 +239,9 @@ impl Writer {
             Room::Readers(readers) => (most, readers.needed()),
             Room::Oldest => (most, None),
         };
-        let removed = log.retain(now(), Keep { age, bytes, needed }).map_err(verdict)?;
+        let struck = self.access.struck();
+        let keep = Keep { age, bytes, needed, struck: Some(&struck) };
+        let removed = log.retain(now(), keep).map_err(verdict)?;
         if removed.segments > 0 {
             let log = self.terms.folder.display();
             tracing::info!(%log, records = removed.records, bytes = removed.bytes, "records were kept long enough");

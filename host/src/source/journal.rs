@@ -122,6 +122,8 @@ impl Source for Journal {
                         self.facts.extend(facts.iter().map(|Kept { key, value }| (key.clone(), value.clone())));
                         self.ready = work.take(chunk, facts);
                     }
+                    // No letters come from what a journal stands in front of.
+                    Read::Again(_) => anyhow::bail!("keep letters in a journal"),
                     Read::End => self.has_ended = true,
                 }
             }

@@ -90,7 +90,7 @@ mod tests {
 
     async fn lines(source: &mut StreamSource) -> Option<Vec<String>> {
         match source.read(Limit::default()).await.unwrap() {
-            Read::End => None,
+            Read::End | Read::Again(_) => None,
             Read::Chunk(chunk) => {
                 Some(chunk.batch.values().iter().map(|line| String::from_utf8_lossy(line).into_owned()).collect())
             }

@@ -7,6 +7,7 @@ mod assign;
 mod ending;
 mod migrate;
 mod putback;
+mod reopened;
 mod room;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,7 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use assign::{Assigned, Touch};
 pub use ending::{Full, INCOMPLETE, RefusedGroups};
 pub use migrate::Migrated;
-pub use putback::Putback;
+pub use putback::{Putback, misplaced};
 pub use room::Room;
 use room::STATE_FULL;
 
@@ -27,6 +28,7 @@ use super::{
 use crate::{
     batch::{Batch, Column, ColumnBuilder},
     config::WhenFull,
+    letter::Again,
     plugin::{Fault, Groups, Instance, Occasion, Refusals},
     time::{BEGIN, END, Tumbling, Window},
 };
@@ -118,6 +120,8 @@ pub struct Aggregate {
     calls: u64,
     /// Groups that were given up for want of room, until that is told.
     evicted: u64,
+    /// Replayed letters may have opened windows again that event time has passed.
+    is_reopened: bool,
 }
 
 impl Aggregate {
@@ -135,6 +139,7 @@ impl Aggregate {
             late: Vec::new(),
             calls: 0,
             evicted: 0,
+            is_reopened: false,
         };
         for ((key, window), saved) in groups {
             let at = aggregate.table.restore(key, *window, saved);
@@ -192,6 +197,7 @@ impl Aggregate {
         outcome: &mut Outcome,
     ) -> Result<Folded, Box<Fault>> {
         self.calls += 1;
+        self.is_reopened |= Again::is_in(batch);
         let Assigned { group_of, touched, rows, late, turned_away } = self.assign(watermark, batch);
         let taken = if rows.len() == batch.len() { batch.clone() } else { batch.gather(&rows) };
         let mut folded = Folded { late, ..Folded::default() };

@@ -15,7 +15,7 @@ use super::{
     intake::{Appetite, Intake, Taken},
     lane::{Fill, Freight, Gone, Inbox, Lane, Sender},
     outcome::Outcome,
-    outlet::{self, Outlet},
+    outlet::{self, Outlet, Port},
     prepare::Wants,
     table::{Changes, owner},
     tally::Tally,
@@ -28,6 +28,7 @@ use crate::{
     config::Then,
     crash,
     epoch::Epoch,
+    letter::Again,
     plugin::Kind,
     time::Mark,
 };
@@ -364,8 +365,10 @@ impl Conductor {
 
     fn emit(&mut self, turn: Turn<Behind>, turns: &mut Turns<Behind, Work>) -> Result<(), Failure> {
         let since = Instant::now();
-        for output in &turn.outcome.outputs {
-            self.outlet.send_blocking(output.port, &output.batch)?;
+        for output in turn.outcome.outputs {
+            // Who comes next has refused none of it.
+            let batch = if output.port == Port::Refused { output.batch } else { Again::forgotten(output.batch) };
+            self.outlet.send_blocking(output.port, &batch)?;
         }
         self.spec.meter.blocked(since.elapsed().as_nanos() as u64);
         self.spec.meter.count(&turn.outcome.tally);

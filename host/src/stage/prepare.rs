@@ -10,6 +10,7 @@ use xxhash_rust::xxh3::xxh3_128;
 use crate::{
     batch::{Batch, Column, ColumnBuilder, FIELD, ID, INPUT},
     codec::scan::{self, Pointers},
+    letter::Again,
 };
 
 /// Bytes that a field is expected to have: most are numbers and short names, and one that is longer only costs growth.
@@ -60,7 +61,8 @@ impl Wants {
             let keys = texts(raw);
             batch = fitting(batch.clone(), batch.with_keys(keys));
         }
-        if self.input {
+        // A letter comes from where it came from when it was refused.
+        if self.input && !(Again::is_in(&batch) && batch.named(INPUT).is_some()) {
             let column = Column::repeat(&[u8::try_from(input).unwrap_or(u8::MAX)], batch.len());
             batch = fitting(batch.clone(), batch.with_named(INPUT.into(), column));
         }

@@ -4,16 +4,18 @@
 //! groups; shares nothing. `work` is a pure step but for the plugin it calls: the same work on the same state comes to
 //! the same outcome. Invariant: of a batch with records that fault, the others come to what they would without them.
 
+mod answer;
 mod groups;
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use answer::{Answer, answer, rows};
 use groups::Held;
 
 pub use super::spec::{Maker, ReadPorts, Spec};
 use super::{
-    aggregate::{Aggregate, Ended, Folded, Full, Migrated, RefusedGroups},
-    assemble::{assemble, others},
+    aggregate::{Aggregate, Ended, Migrated, RefusedGroups},
+    assemble::assemble,
     failure::{Failure, Report, Shown, Stop, reason},
     gate::Lever,
     generation::{Successor, Verdict},
@@ -29,7 +31,7 @@ use crate::{
     config::{OnError, Then},
     crash,
     letter::{self, with_reasons},
-    plugin::{Effects, Fault, FaultKind, Instance, Kind, Level, Produced, Refusals, Selection},
+    plugin::{Effects, Fault, FaultKind, Kind, Level, Produced, Refusals},
     time::{END, Window},
 };
 
@@ -131,7 +133,7 @@ impl Worker {
             Work::Share(input, batch, rows) => self.batch(input, batch).map(|worked| worked.in_rows(&rows)),
             Work::Advance(time) => self.advance(time),
             Work::Close => self.close(),
-            Work::Barrier => Ok(Worked::default()),
+            Work::Barrier => self.end_again(),
             Work::Prepare(successor) => {
                 self.prepare(successor);
                 Ok(Worked::default())
@@ -345,6 +347,22 @@ impl Worker {
         self.finish(Work::Close, |aggregate, live, outcome| aggregate.close(watermark, live, outcome))
     }
 
+    /// Lets event time come to where it stands once more for windows that replayed letters have opened again: nothing else
+    /// may come that closes them. What the breaker leaves is done at a later barrier.
+    fn end_again(&mut self) -> Result<Worked, Failure> {
+        let time = self.watermark;
+        let has_any = self.aggregate.as_ref().is_some_and(Aggregate::is_reopened);
+        if !has_any || !self.spec.gate.lets_through() {
+            return Ok(Worked::default());
+        }
+        let Worked { outcome, left } =
+            self.finish(Work::Barrier, |aggregate, live, outcome| aggregate.advance(time, live, outcome))?;
+        if let Some(aggregate) = self.aggregate.as_mut().filter(|_| left.is_none()) {
+            aggregate.settled();
+        }
+        Ok(Worked { outcome, left: None })
+    }
+
     fn finish(
         &mut self,
         work: Work,
@@ -396,14 +414,6 @@ impl Worked {
     }
 }
 
-/// What a call answered, as far as it is known without a further call.
-struct Answer {
-    part: Batch,
-    outcome: Outcome,
-    refused: Refusals,
-    full: Vec<Full>,
-}
-
 /// Records or groups that go no further.
 struct Refused<'a> {
     from: &'a Batch,
@@ -412,58 +422,6 @@ struct Refused<'a> {
     why: letter::Kind,
     /// The fault that the only one is to blame for; none where the plugin refused them.
     fault: Option<&'a Fault>,
-}
-
-/// Makes one call with a part of a batch.
-fn answer(
-    spec: &Spec,
-    watermark: i64,
-    aggregate: Option<&mut Aggregate>,
-    instance: &mut dyn Instance,
-    part: Batch,
-) -> Result<Answer, Box<Fault>> {
-    let mut outcome = Outcome::default();
-    let received = part.len() as u64;
-    outcome.tally.received = received;
-    let (refused, full) = match (spec.kind, aggregate) {
-        (Kind::Filter, _) => {
-            let selection = instance.filter(watermark, &part)?;
-            filtered(spec, &part, &selection, &mut outcome);
-            (selection.refused, Vec::new())
-        }
-        (Kind::Map, _) => {
-            let mapped = instance.map(watermark, &part)?;
-            let origins = assemble(&spec.stage, &part, mapped.produced, None, &mut outcome);
-            outcome.tally.passed += origins;
-            outcome.tally.filtered += received - origins - mapped.refused.at.len() as u64;
-            (mapped.refused, Vec::new())
-        }
-        (Kind::Aggregate, Some(aggregate)) => {
-            let Folded { late, refused, full } = aggregate.fold(watermark, &part, instance, &mut outcome)?;
-            outcome.tally.late += late.len() as u64;
-            if spec.is_read.late && !late.is_empty() {
-                outcome.put_ranked(Port::Late, part.gather(&late), rows(&late));
-            }
-            (refused, full)
-        }
-        (Kind::Aggregate, None) => Default::default(),
-    };
-    Ok(Answer { part, outcome, refused, full })
-}
-
-fn filtered(spec: &Spec, part: &Batch, Selection { keep, refused }: &Selection, outcome: &mut Outcome) {
-    let kept = if keep.len() == part.len() { part.clone() } else { part.gather(keep) };
-    outcome.tally.passed += keep.len() as u64;
-    outcome.tally.produced += keep.len() as u64;
-    outcome.tally.filtered += (part.len() - keep.len() - refused.at.len()) as u64;
-    outcome.put(Port::Main, kept);
-    if spec.is_read.rest {
-        outcome.put(Port::Rest, part.gather(&others(part.len(), [keep, &refused.at])));
-    }
-}
-
-fn rows(at: &[u32]) -> Vec<Rank> {
-    at.iter().map(|&at| Rank::Row(at)).collect()
 }
 
 fn report(spec: &Spec, fault: Fault, batch: Option<&Batch>) -> Failure {

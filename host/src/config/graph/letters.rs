@@ -1,26 +1,31 @@
-//! Where dead letters go: one sink more, which the host itself adds to a pipeline where it keeps state.
+//! Where dead letters go and come from: one sink and one source more, which the host itself adds to a pipeline where it
+//! keeps state.
 //!
-//! Owns the name of that sink and the edges into it: of every source, stage and sink whose refused records nobody else
-//! reads. Invariant: with the sink there, no refused record is only counted, unless its stage says so.
+//! Owns the name of both, the edges into the sink, of every source, stage and sink whose refused records nobody else reads,
+//! and those out of the source, to every stage and sink. Invariants: with the sink there, no refused record is only
+//! counted, unless its stage says so; whoever refused a letter can be given it back.
 
 use std::path::{Path, PathBuf};
 
 use super::{
     super::{
-        Breaker, GiveUp, Loaded, OnError, Then, codes,
+        Breaker, GiveUp, Loaded, OnError, Then, Watermark, codes,
         diagnostic::Flaw,
         pipeline::{DeadLetters, Retry},
     },
-    Consumer, Edge, Graph, Output, Port, Producer, Sink,
+    Consumer, Edge, Graph, Input, Output, Port, Producer, Sink, Source,
 };
 use crate::{
     batch::Limit,
-    codec::Format,
+    codec::{Format, Stamp},
     unit::{Size, Span},
 };
 
-/// Name of the sink.
+/// Name of the sink, and of the source.
 pub const LETTERS: &str = "dead_letters";
+
+/// Bytes of letters that are read at once, and one letter more.
+const PAGE: Size = Size(16 << 20);
 
 /// What an edge of refused records holds: few are expected, and who sends more waits.
 const CAPACITY: Limit = Limit { records: 1024, bytes: 1 << 20 };
@@ -90,8 +95,10 @@ pub(super) fn need_state(loaded: &Loaded, state: Option<&Path>, flaws: &mut Vec<
 }
 
 impl Graph {
-    /// The same graph with a sink for what nobody else reads of what its parts refuse, kept below `state`.
+    /// The same graph with a sink for what nobody else reads of what its parts refuse, kept below `state`, and a source that
+    /// gives it back.
     pub fn with_letters(mut self, terms: &DeadLetters, state: &Path) -> Self {
+        self.add_replays();
         let sources = (0..self.sources.len()).map(Producer::Source);
         let kept = |at: &usize| self.stages.get(*at).is_some_and(|stage| stage.on_error == OnError::DeadLetter);
         let stages = (0..self.stages.len()).filter(kept).map(Producer::Stage);
@@ -113,5 +120,54 @@ impl Graph {
             asked: None,
         });
         self
+    }
+
+    /// Adds the source of letters that are replayed: its reader of number `n` is stage `n`, or behind the stages a sink.
+    fn add_replays(&mut self) {
+        let from = Producer::Source(self.sources.len());
+        let stages = (0..self.stages.len()).map(Consumer::Stage);
+        let consumers: Vec<Consumer> = stages.chain((0..self.sinks.len()).map(Consumer::Sink)).collect();
+        for (number, to) in consumers.into_iter().enumerate() {
+            let (port, input) = (Port::Named(number), Self::into(self, to).count());
+            self.edges.push(Edge { from, port, to, input, capacity: CAPACITY });
+        }
+        self.edges.sort_by_key(|edge| (edge.to, edge.input));
+        self.sources.push(Source {
+            name: LETTERS.to_owned(),
+            input: Input::Letters,
+            format: Format::Raw,
+            stamp: Stamp::default(),
+            watermark: Watermark::default(),
+            rate: None,
+            max_record: PAGE,
+            ids: false,
+        });
+    }
+
+    /// The same graph without the source of letters that are replayed, as people think of it.
+    pub(super) fn without_replays(mut self) -> Self {
+        let is_replays = |source: &Source| source.input == Input::Letters;
+        if let Some(at) = self.sources.iter().position(is_replays) {
+            // It is the last one, and its edges are the last of each consumer: no other number changes.
+            self.sources.remove(at);
+            self.edges.retain(|edge| edge.from != Producer::Source(at));
+        }
+        self
+    }
+
+    /// The readers of the source of letters that take what was refused by the part of this name: itself, or those that a
+    /// source sends to.
+    pub fn takers(&self, name: &str) -> Vec<usize> {
+        let number = |to: Consumer| match to {
+            Consumer::Stage(at) => at,
+            Consumer::Sink(at) => self.stages.len() + at,
+        };
+        if let Some(at) = self.sources.iter().position(|source| source.name == name) {
+            let main = self.out_of(Producer::Source(at)).filter(|edge| edge.port == Port::Main);
+            return main.map(|edge| number(edge.to)).collect();
+        }
+        let stage = self.stages.iter().position(|stage| stage.name == name).map(Consumer::Stage);
+        let sink = || self.sinks.iter().position(|sink| sink.name == name).map(Consumer::Sink);
+        stage.or_else(sink).map(number).into_iter().collect()
     }
 }

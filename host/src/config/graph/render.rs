@@ -19,6 +19,7 @@ pub enum Picture {
 
 /// Draws `graph`.
 pub fn render(graph: &Graph, picture: Picture) -> String {
+    let graph = &graph.clone().without_replays();
     let mut out = String::new();
     // Writing to a string cannot fail.
     let _ = match picture {
@@ -72,6 +73,7 @@ impl Graph {
                 Input::Topic(config, group) => format!("topic {}, group {group}", config.name),
                 Input::Generate(_) => "generate".to_owned(),
                 Input::HostMetrics(_) => "host_metrics".to_owned(),
+                Input::Letters => "letters that are replayed".to_owned(),
             };
             things.push((source.name.as_str(), kind));
         }

@@ -125,7 +125,7 @@ fn holds(acts: Vec<Act>) {
             }
             Act::Retain { bytes, needed } => {
                 let before = log.first();
-                log.retain(0, Keep { age: None, bytes: Some(bytes), needed }).unwrap();
+                log.retain(0, Keep { bytes: Some(bytes), needed, ..Keep::default() }).unwrap();
                 let needed = needed.unwrap_or(u64::MAX).max(before);
                 assert!(log.first() <= needed.min(model.committed.segment.max(before)));
                 model.first = log.first();

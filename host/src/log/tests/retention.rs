@@ -11,7 +11,7 @@ use crate::{
     log::{Keep, Removed},
 };
 
-const KEEP_NOTHING: Keep = Keep { age: None, bytes: Some(0), needed: None };
+const KEEP_NOTHING: Keep<'_> = Keep { age: None, bytes: Some(0), needed: None, struck: None };
 
 /// A log of several segments, each of two blocks; and the offsets at which they begin.
 fn filled(sim: &Sim) -> (Arc<Log>, Vec<u64>) {

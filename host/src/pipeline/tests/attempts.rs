@@ -15,7 +15,6 @@ use crate::{
     config::{Breaker, GiveUp, Retry, Then},
     epoch::Epoch,
     letter::Kind as Why,
-    log::Access,
     sink::{Refused, Sink, SinkError},
     stage::{
         Item,
@@ -88,7 +87,7 @@ fn drive(down: Duration, breaker: &Breaker, retry: Retry) -> Driven {
     let (letters, edges) = lanes::<Item>(&[Limit::default()]);
     let edges = edges.into_iter().map(|lane| Edge::new(Port::Refused, lane, Arc::default())).collect();
     let graph = Plan::new(&numbers(1)).sink("out", "in").parts().0.graph;
-    let board = Arc::new(Board::new(graph, Access::default(), None));
+    let board = Arc::new(Board::new(graph, Default::default(), None));
     let gate = Arc::new(Gate::new("out".to_owned(), Terms::from(breaker), board.bell.clone()));
     let (written, tried) = <(Arc<Mutex<Vec<String>>>, Arc<Mutex<Vec<Instant>>>)>::default();
     let until = Instant::now() + down;

@@ -15,21 +15,23 @@ use crate::{
         Parts,
         durable::{Durable, Signature},
         letters::Resting,
+        open::open_replays,
     },
     sink::log::{Room, Terms, open},
+    source::{Role, rest::Rest},
     store::{Lock, Settings, Store},
 };
 
-const STATE: &str = "/state";
+pub(super) const STATE: &str = "/state";
 
-fn store(disk: &Sim) -> Result<Arc<Store>, crate::store::StoreError> {
+pub(super) fn store(disk: &Sim) -> Result<Arc<Store>, crate::store::StoreError> {
     let folder = tempfile::tempdir().unwrap();
     let lock = Lock::take(folder.path()).unwrap();
     let settings = Settings { ballast: 4096, ..Settings::default() };
     Store::open(Arc::new(disk.clone()), Path::new(STATE), lock, settings).map(Arc::new)
 }
 
-fn runtime() -> tokio::runtime::Runtime {
+pub(super) fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
 }
 
@@ -55,8 +57,23 @@ fn plan(values: &[String], workers: usize) -> Plan {
 }
 
 /// The plan's parts with a sink of dead letters, which lies on `disk` below [`STATE`].
-fn parts(plan: &Plan, store: &Arc<Store>, disk: &Sim, max: u64, collected: &Collected) -> Parts {
+pub(super) fn parts(plan: &Plan, store: &Arc<Store>, disk: &Sim, max: u64, collected: &Collected) -> Parts {
+    parts_for(plan, store, disk, max, collected, Role::Attends)
+}
+
+/// The same, whose letters have this role; where they lead, all other sources rest.
+pub(super) fn parts_for(
+    plan: &Plan,
+    store: &Arc<Store>,
+    disk: &Sim,
+    max: u64,
+    collected: &Collected,
+    role: Role,
+) -> Parts {
     let mut parts = plan.parts_into(collected);
+    if role == Role::Leads {
+        parts.sources.iter_mut().for_each(|source| *source = Box::new(Rest::default()));
+    }
     let graph = Graph::clone(&parts.graph).with_letters(&DeadLetters::default(), Path::new(STATE));
     parts.graph = Arc::new(graph);
     let origin = |name: &str, part| (name.to_owned(), Origin { name: name.to_owned(), part, plugin: None });
@@ -72,14 +89,15 @@ fn parts(plan: &Plan, store: &Arc<Store>, disk: &Sim, max: u64, collected: &Coll
         cure: "make room".to_owned(),
     };
     let form = Arc::new(move |batch: &_, epoch, now| crate::letter::blocks(batch, &origins, epoch, now));
-    parts.sinks.push(Box::new(open(terms, form, parts.letters.clone(), None)));
+    parts.sinks.push(Box::new(open(terms, form, parts.office.letters.clone(), None)));
+    parts.sources.push(open_replays(&parts.graph, &parts.office, role));
     let signatures = parts.graph.stages.iter().map(|stage| Signature::of(stage, "fake", 1)).collect();
     let durable = Durable::new(store.clone(), parts.graph.clone(), signatures);
     let restored = durable.restore().unwrap();
     Parts { durable: Some((durable, restored)), ..parts }
 }
 
-fn all(letters: &Readable) -> Vec<Letter> {
+pub(super) fn all(letters: &Readable) -> Vec<Letter> {
     let page = page(letters, &Query::default()).unwrap();
     assert_eq!(page.next, None);
     page.letters

@@ -21,7 +21,7 @@ fn a_stage_hands_over_what_stood_in_front_of_the_barrier_before_it_sends_it_on()
     for workers in [1, 2] {
         let plan = Plan::new(&[]).stage("sums", Kind::Aggregate, "in", workers).sink("out", "sums");
         let parts = plan.parts().0;
-        let board = Board::new(parts.graph.clone(), parts.letters.clone(), None);
+        let board = Board::new(parts.graph.clone(), parts.office.clone(), None);
         let mut wiring = wire(&parts.graph, &board, &Committed::default());
         let spec = spec(&parts.graph, 0, &parts.plugins[0], &board, &Interrupt::default()).unwrap();
         let inbox = wiring.inboxes.remove(&Consumer::Stage(0)).unwrap();

@@ -19,7 +19,6 @@ use crate::{
     batch::{Batch, Limit},
     config::Retry,
     epoch::Epoch,
-    log::Access,
     sink::{Refused, Sink, SinkError},
     stage::{
         Item,
@@ -102,7 +101,7 @@ fn drive_into(outlet: Outlet, hangs: bool, lets_go: bool) -> Driven {
         gate: Arc::default(),
         then: crate::config::Then::Pause,
         meter: meter.clone(),
-        board: Arc::new(Board::new(graph, Access::default(), None)),
+        board: Arc::new(Board::new(graph, Default::default(), None)),
         trouble: None,
     };
     let point = SinkPoint { received: vec![0], ..SinkPoint::default() };

@@ -320,7 +320,7 @@ impl Outbox {
     /// Removes files of which everything has been settled, as far as that is committed.
     async fn free(&mut self) -> Result<(), SinkError> {
         let Some(readable) = self.access.readable().filter(|_| self.kept > self.freed) else { return Ok(()) };
-        let keep = Keep { age: Some(0), bytes: None, needed: Some(self.kept) };
+        let keep = Keep { age: Some(0), needed: Some(self.kept), ..Keep::default() };
         let free = move |reading: &mut Reading| {
             let removed = readable.log.retain(now(), keep);
             reading.outcome = Some(removed.map(|_| None).map_err(Into::into));

@@ -16,7 +16,7 @@ fn stamp(key: &str, time: &str, fields: &[&str]) -> Stamp {
 fn next(source: &mut dyn Source, records: usize) -> Option<Batch> {
     match source.read(Limit { records, bytes: 1 << 20 }).now_or_never().expect("never waits").unwrap() {
         Read::Chunk(chunk) => Some(chunk.batch),
-        Read::End => None,
+        Read::End | Read::Again(_) => None,
     }
 }
 
@@ -96,7 +96,7 @@ fn a_batch_keeps_to_its_limit_in_bytes_and_one_large_record_travels_alone() {
     let mut source = open(&Config { size: 1000, ..Config::default() }, &stamp("/key", "/ts", &["/text"])).unwrap();
     let mut read = |bytes| match source.read(Limit { records: 1024, bytes }).now_or_never().unwrap().unwrap() {
         Read::Chunk(chunk) => chunk.batch,
-        Read::End => panic!("the source has no end"),
+        Read::End | Read::Again(_) => panic!("the source has no end"),
     };
     let batch = read(100_000);
     assert!(batch.bytes() <= 100_000 && batch.len() > 20, "{} bytes, {} records", batch.bytes(), batch.len());

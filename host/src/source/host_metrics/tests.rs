@@ -15,7 +15,7 @@ fn source(every: Duration) -> Box<dyn Source> {
 async fn chunk(source: &mut dyn Source, most: Limit) -> Chunk {
     match source.read(most).await.unwrap() {
         Read::Chunk(chunk) => chunk,
-        Read::End => panic!("the source has ended"),
+        Read::End | Read::Again(_) => panic!("the source has ended"),
     }
 }
 

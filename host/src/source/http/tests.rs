@@ -140,7 +140,7 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
 async fn chunk(source: &mut Http) -> Chunk {
     match timeout(PATIENCE, source.read(MOST)).await.expect("records in time").unwrap() {
         Read::Chunk(chunk) => chunk,
-        Read::End => panic!("the source has ended"),
+        Read::End | Read::Again(_) => panic!("the source has ended"),
     }
 }
 

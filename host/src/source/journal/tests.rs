@@ -94,7 +94,7 @@ impl Given {
     /// The numbers of the next chunk, decoded or not; none at the end.
     async fn next(&mut self, most: usize) -> anyhow::Result<Option<Vec<u64>>> {
         match self.journal.read(Limit { records: most, bytes: 1 << 20 }).await? {
-            Read::End => Ok(None),
+            Read::End | Read::Again(_) => Ok(None),
             Read::Chunk(chunk) => Ok(Some(numbers(&chunk))),
         }
     }

@@ -103,7 +103,7 @@ impl Work {
     /// Removes what every commit has passed, where the log is open.
     pub(super) fn forget(&mut self, offset: u64) {
         let Some(log) = &self.log else { return };
-        let keep = Keep { age: None, bytes: Some(0), needed: Some(offset) };
+        let keep = Keep { bytes: Some(0), needed: Some(offset), ..Keep::default() };
         if let Err(error) = log.retain(now(), keep) {
             // It is still there, and goes with the next commit; a log that is of no use any more says so when it is written.
             tracing::warn!(error = error.to_string(), "what was committed could not be removed from a journal");

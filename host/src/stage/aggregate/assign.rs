@@ -3,7 +3,10 @@
 //! Owns the way from a key and a time to a group, and the way back. Invariant: [`Aggregate::undo`] leaves every group as
 //! it was before [`Aggregate::assign`].
 
-use super::{ALL, Aggregate, Windowing};
+use super::{
+    ALL, Aggregate, Windowing,
+    reopened::{first_pane, is_excused},
+};
 use crate::{
     batch::{Batch, Column},
     config::WhenFull,
@@ -56,7 +59,8 @@ impl Aggregate {
                 Windowing::Tumbling(tumbling) => tumbling.window(times.get(row as usize).copied().unwrap_or_default()),
                 Windowing::None | Windowing::Count(_) => ALL,
             };
-            if matches!(windowing, Windowing::Tumbling(tumbling) if tumbling.is_late(window, watermark)) {
+            let is_late = matches!(windowing, Windowing::Tumbling(tumbling) if tumbling.is_late(window, watermark));
+            if is_late && !is_excused(batch, row) {
                 late.push(row);
                 return None;
             }
@@ -82,6 +86,13 @@ impl Aggregate {
             let time = times.get(*row as usize).copied().unwrap_or_default();
             entry.facts.time = entry.facts.time.max(time);
             entry.facts.seen = entry.facts.seen.max(time).max(watermark);
+            if is_made
+                && let Windowing::Tumbling(tumbling) = windowing
+                && tumbling.is_late(entry.window(), watermark)
+                && let Some(pane) = first_pane(batch, *row)
+            {
+                entry.facts.panes = pane;
+            }
             let (is_first, call) = (entry.call != self.calls, entry.call);
             let (mut is_renewed, mut is_full) = (false, false);
             if let Windowing::Count(n) = windowing {

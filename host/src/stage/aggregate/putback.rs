@@ -4,13 +4,14 @@
 //! It must not know who refused the group. Invariant: what is written is read back.
 
 use crate::{
-    batch::{Batch, Headers, push_header},
-    plugin::Window,
+    batch::{Batch, Column, Headers, push_header},
+    letter::{Again, GROUP},
+    plugin::{Refusals, Window},
 };
 
 const START: &[u8] = b"tidegate-window-start";
 const END: &[u8] = b"tidegate-window-end";
-const STATE: &[u8] = b"tidegate-state";
+const STATE: &[u8] = GROUP.as_bytes();
 const VERSION: &[u8] = b"tidegate-state-version";
 
 /// All there is of a group beside its key.
@@ -34,10 +35,29 @@ pub(super) fn write(item: &mut Vec<u8>, window: Option<Window>, state: &[u8], ve
     push_header(item, VERSION, version.to_string().as_bytes());
 }
 
+/// Refusals of groups by a stage that keeps none.
+pub fn misplaced(groups: &Batch) -> Refusals {
+    let at = (0..groups.len() as u32).collect();
+    Refusals {
+        at,
+        reasons: Column::repeat(b"it is a group with its state, and the stage is no aggregate", groups.len()),
+    }
+}
+
 impl Putback {
+    /// Whether a batch is of groups that are put back.
+    pub fn is_in(batch: &Batch) -> bool {
+        Again::is_in(batch) && Self::of(batch).is_some()
+    }
+
     /// The group that the first record of `batch` stands for; none where it is a record like any other.
     pub fn of(batch: &Batch) -> Option<Self> {
-        let headers = batch.headers()?.get(0)?;
+        Self::at(batch, 0)
+    }
+
+    /// The group that record `at` of `batch` stands for; none where it is a record like any other.
+    pub fn at(batch: &Batch, at: usize) -> Option<Self> {
+        let headers = batch.headers()?.get(at)?;
         let find = |wanted: &[u8]| Headers::new(headers).find(|(name, _)| *name == wanted).map(|(_, value)| value);
         let number = |name: &[u8]| std::str::from_utf8(find(name)?).ok()?.parse::<i64>().ok();
         let window = Window { start: number(START).unwrap_or_default(), end: number(END).unwrap_or_default() };

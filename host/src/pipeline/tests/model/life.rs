@@ -18,7 +18,6 @@ use crate::{
         graph::{Consumer, Edge, Graph, Producer},
     },
     epoch::Epoch,
-    log::Access,
     pipeline::{
         committed::{Committed, Point, SinkPoint},
         coordinator::{Coordinator, Participant},
@@ -228,7 +227,7 @@ impl Life {
     /// Starts everything from what is committed.
     pub(super) fn new(plan: &Plan, durable: Option<Durable>, begun: Begun, now: Duration, capacity: usize) -> Self {
         let Begun { graph, sources, sinks: begun_sinks, committed } = begun;
-        let (parts, board) = (plan.parts().0, Arc::new(Board::new(graph.clone(), Access::default(), None)));
+        let (parts, board) = (plan.parts().0, Arc::new(Board::new(graph.clone(), Default::default(), None)));
         let mut wiring = build::wire(&graph, &board, &committed);
         let handles = wiring.inboxes.iter().map(|(to, inbox)| (*to, inbox.handle())).collect();
         let points = Arc::new(Mutex::new(VecDeque::new()));
