@@ -10,6 +10,7 @@ mod guard;
 pub mod kept;
 pub mod metrics;
 pub mod reload;
+pub mod replay;
 mod routes;
 mod serve;
 pub mod socket;

@@ -21,6 +21,7 @@ pub mod ledger;
 pub mod letters;
 pub mod open;
 pub mod reload;
+pub mod replay;
 pub mod retry;
 pub mod run;
 mod shelf;

@@ -15,7 +15,7 @@ use axum::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{Drained, HostStatus, Letterbox, Service, VERSION, breakers, guard, kept, metrics, reload};
+use super::{Drained, HostStatus, Letterbox, Service, VERSION, breakers, guard, kept, metrics, reload, replay};
 use crate::{
     letter,
     pipeline::{Drain, OpenWindows, board::NotReady},
@@ -39,6 +39,7 @@ pub fn control(service: Arc<Service>) -> Router {
         .route("/api/v1/topics", get(kept::topics))
         .route("/api/v1/letters", get(letterboxes))
         .route("/api/v1/letters/{pipeline}", get(letters))
+        .route("/api/v1/letters/{pipeline}/replay", post(replay::order))
         .with_state(service)
 }
 

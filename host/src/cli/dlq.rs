@@ -1,8 +1,10 @@
-//! `dlq`: dead letters, looked at and given up.
+//! `dlq`: dead letters, looked at, replayed and given up.
 //!
 //! Owns the verbs and how letters are shown. It must not know where they come from: `place` does. Invariant: nothing but
-//! `purge` changes anything, and it asks.
+//! `purge`, which asks, and `replay` changes anything.
 
+mod dry;
+mod offline;
 mod place;
 mod replay;
 
@@ -44,7 +46,7 @@ pub(super) enum Verb {
     Stats(Stats),
     /// Print dead letters whole, one JSON object a line.
     Export(Export),
-    /// Try whether dead letters would pass now, through their stage's plugin or another in its place.
+    /// Give dead letters back to who refused them, or try whether they would pass now.
     Replay(replay::Replay),
     /// Give dead letters up, for good.
     Purge(Purge),
@@ -143,6 +145,8 @@ pub(super) struct Purge {
     /// Only those older than this time, such as `7d`, or in front of this letter, as `ls` names it.
     #[arg(long, value_name = "TIME|LETTER")]
     before: Option<Before>,
+    #[command(flatten)]
+    picks: Picks,
     /// Do not ask.
     #[arg(long)]
     yes: bool,
@@ -376,7 +380,16 @@ impl Purge {
             Some(Before::Letter(offset)) => Some(offset),
             Some(Before::Age(age)) => Some(place.first_since(pipeline, ago(age))?),
         };
-        let count = place.before(pipeline, before)?;
+        let query = self.picks.query();
+        let picked = if query == Query::default() {
+            None
+        } else {
+            Some(place.offsets(pipeline, &Query { until: before, ..query })?)
+        };
+        let count = match &picked {
+            Some(offsets) => Some(offsets.len() as u64),
+            None => place.before(pipeline, before)?,
+        };
         let many = match count {
             Some(count) => figure::several(usize::try_from(count).unwrap_or(usize::MAX), "dead letter"),
             None => "dead letters that the store knows nothing of".to_owned(),
@@ -384,7 +397,10 @@ impl Purge {
         if !self.yes && !agrees(&format!("give up {many} of `{pipeline}`, for good? [y/N] "))? {
             return Err(Box::new(Answer::failed(Exit::No, Trouble::of("purge: nobody agreed; everything is kept"))));
         }
-        place.purge(pipeline, before)?;
+        match &picked {
+            Some(offsets) => place.strike(pipeline, offsets)?,
+            None => place.purge(pipeline, before)?,
+        }
         Ok(Answer::fine(format!("{many} given up"), json!({ "given_up": count }), format!("{many} given up\n")))
     }
 }

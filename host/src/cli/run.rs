@@ -5,7 +5,7 @@
 
 mod host;
 mod live;
-mod state;
+pub(super) mod state;
 mod summary;
 mod watch;
 

@@ -3,6 +3,8 @@
 //! Owns the order of the checks: plugins are loaded and asked before the graph is, and nothing is opened before the
 //! whole of it has been found good (invariant 7). It must not know how a file is written or how a plugin is run.
 
+mod inlet;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     num::NonZero,
@@ -13,6 +15,9 @@ use std::{
 };
 
 use anyhow::Context as _;
+
+pub(super) use inlet::open_replays;
+use inlet::{NO_TOPICS, open_source};
 
 use super::{
     build::{Parts, PluginPart},
@@ -39,11 +44,7 @@ use crate::{
         },
         log::{Form, LogSink, Room},
     },
-    source::{
-        self, Role, Source,
-        journal::{self, Answer},
-        letters::{Decode, Taker},
-    },
+    source::{Role, Source, rest::Rest},
     stage::{generation::Standing, worker::Maker},
     topic::Topics,
 };
@@ -285,14 +286,38 @@ impl Prepared {
     /// # Errors
     /// What cannot be opened.
     pub async fn into_parts(self, topics: Option<Arc<Topics>>) -> anyhow::Result<Parts> {
-        let mut sources = Vec::new();
-        let office = Office::default();
+        let (mut sources, office) = (Vec::new(), Office::default());
         for source in &self.graph.sources {
             sources.push(match &source.input {
                 Input::Letters => open_replays(&self.graph, &office, Role::Attends),
                 _ => open_source(&self.graph, source, topics.as_deref()).await?,
             });
         }
+        let reloading = Some(self.reloading());
+        self.opened(sources, office, topics, reloading)
+    }
+
+    /// Opens sinks, so that letters can be replayed while all sources rest.
+    ///
+    /// # Errors
+    /// What cannot be opened.
+    pub async fn into_parts_at_rest(self, topics: Option<Arc<Topics>>) -> anyhow::Result<Parts> {
+        let office = Office::default();
+        let opened = |source: &graph::Source| match &source.input {
+            Input::Letters => open_replays(&self.graph, &office, Role::Leads),
+            _ => Box::new(Rest::default()),
+        };
+        let sources = self.graph.sources.iter().map(opened).collect();
+        self.opened(sources, office, topics, None)
+    }
+
+    fn opened(
+        self,
+        sources: Vec<Box<dyn Source>>,
+        office: Office,
+        topics: Option<Arc<Topics>>,
+        reloading: Option<Reloading>,
+    ) -> anyhow::Result<Parts> {
         let letters = office.letters.clone();
         let mut sinks: Vec<Box<dyn Sink>> = Vec::new();
         for sink in &self.graph.sinks {
@@ -321,7 +346,6 @@ impl Prepared {
             });
         }
         self.keep();
-        let reloading = Some(self.reloading());
         Ok(Parts { graph: self.graph, sources, plugins: self.makers, sinks, office, topics, reloading, durable: None })
     }
 
@@ -343,6 +367,14 @@ impl Prepared {
         part.generation = standing.generation;
         self.changed.push(at);
         Ok(())
+    }
+
+    /// Lets what the file holds serve the stage at this position at once, as the generation after the committed one if it is
+    /// another.
+    pub fn serve_file(&mut self, at: usize, standing: &Standing) {
+        if let Some(part) = self.makers.get_mut(at).filter(|_| !standing.digest.is_empty()) {
+            part.generation = standing.generation + u64::from(part.about.digest != standing.digest);
+        }
     }
 
     /// The version of the states that the plugin in the file of the stage at this position writes.
@@ -412,67 +444,4 @@ impl Prepared {
         let sinks = graph.sinks.iter().map(|sink| plain(&sink.name, Part::Sink));
         Arc::new(sources.chain(stages).chain(sinks).map(|origin| (origin.name.clone(), origin)).collect())
     }
-}
-
-/// The source of the letters of a pipeline.
-pub(super) fn open_replays(graph: &Graph, office: &Office, role: Role) -> Box<dyn Source> {
-    let decode = |source: &graph::Source| {
-        let graph::Source { format, stamp, ids, .. } = source;
-        Decode { format: *format, stamp: stamp.clone(), max_record: source.max_record.bytes(), has_ids: *ids }
-    };
-    let sources = graph.sources.iter().map(|source| (&source.name, Some(decode(source))));
-    let stages = graph.stages.iter().map(|stage| (&stage.name, None));
-    let all = sources.chain(stages).chain(graph.sinks.iter().map(|sink| (&sink.name, None)));
-    let takers = all.map(|(name, decode)| (name.clone(), Taker { readers: graph.takers(name), decode }));
-    // The letters' own sink refuses nothing.
-    let takers = takers.filter(|(name, _)| name != graph::LETTERS).collect();
-    Box::new(source::letters::open(office.letters.clone(), office.desk.clone(), takers, role))
-}
-
-/// Why a topic cannot be opened; a check has refused it before.
-const NO_TOPICS: &str = "open a topic without state";
-
-async fn open_source(
-    graph: &Graph,
-    config: &graph::Source,
-    topics: Option<&Topics>,
-) -> anyhow::Result<Box<dyn Source>> {
-    let graph::Source { name, format, stamp, .. } = config;
-    let max_record = config.max_record.bytes();
-    Ok(match &config.input {
-        Input::File(file) => Box::new(source::file::open(file, &graph.folder, name, *format, stamp, max_record)?),
-        Input::Stdin(stdin) => {
-            let source: Box<dyn Source> = Box::new(source::stdin::open(*format, stamp, max_record)?);
-            // Who writes to a pipe is not answered.
-            if stdin.journal { journaled(source, Answer::Accepted, graph, name, topics)? } else { source }
-        }
-        Input::Topic(topic, group) => {
-            let reader = topics::part(&graph.name, name);
-            let group = group.clone();
-            let terms = source::topic::Terms { reader, group, start: topic.start, stamp, has_ids: config.ids };
-            Box::new(source::topic::open(topics.context(NO_TOPICS)?.topic(&topic.name), terms)?)
-        }
-        Input::Generate(generate) => source::generate::open(generate, stamp)?,
-        Input::HostMetrics(metrics) => source::host_metrics::open(metrics, name, stamp, max_record)?,
-        Input::Letters => anyhow::bail!("open letters as a source like any other"),
-        Input::Http(http) => {
-            let decode = source::http::Decode { format: *format, stamp, max_record };
-            let source = source::http::open(http, name, decode, config.rate, source::http::Limits::default()).await?;
-            let source: Box<dyn Source> = Box::new(source);
-            if http.journal { journaled(source, http.answer(), graph, name, topics)? } else { source }
-        }
-    })
-}
-
-/// Puts a journal in front of a source.
-fn journaled(
-    source: Box<dyn Source>,
-    answer: Answer,
-    graph: &Graph,
-    name: &str,
-    topics: Option<&Topics>,
-) -> anyhow::Result<Box<dyn Source>> {
-    let topics = topics.context("open a journal without state")?;
-    let (disk, state, folder) = (topics.disk().clone(), topics.state().to_owned(), journal::folder(&graph.name, name));
-    Ok(Box::new(journal::open(source, journal::Terms { disk, state, folder, answer })))
 }

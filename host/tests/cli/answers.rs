@@ -192,7 +192,7 @@ const LEAVES: &[(&str, &[&str], i32)] = &[
     ("dlq stats", &[], 0),
     ("dlq export", &[], 0),
     ("dlq purge", &["good", "--yes"], 0),
-    ("dlq replay", &["good.yaml", "--dry-run"], 0),
+    ("dlq replay", &["good.yaml"], 0),
     ("topic ls", &[], 0),
     ("topic forget", &["orders", "nobody", "--yes"], 2),
     ("breaker ls", &[], 3),

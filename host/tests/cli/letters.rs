@@ -92,11 +92,16 @@ fn letters_are_listed_shown_counted_and_given_up() {
 
     folder.run(&["dlq", "purge", "through"]).exits(2).complains("--yes");
     assert_eq!(letters(&folder, &[]).len(), 5);
-    folder.run(&["dlq", "purge", "through", "--before", "2", "--yes"]).exits(0);
-    let left: Vec<u64> = letters(&folder, &[]).iter().map(|letter| letter["offset"].as_u64().unwrap()).collect();
-    assert_eq!(left, [2, 3, 4]);
+    folder.run(&["dlq", "purge", "through", "--before", "4", "--text", "d", "--yes"]).exits(0);
+    let left = |folder: &Folder| -> Vec<u64> {
+        letters(folder, &[]).iter().map(|letter| letter["offset"].as_u64().unwrap()).collect()
+    };
+    assert_eq!(left(&folder), [0, 1, 2, 4], "by what they hold, wherever they lie");
+    let purged = folder.run(&["dlq", "purge", "through", "--before", "2", "--yes"]).exits(0);
+    assert_eq!(purged.out, "2 dead letters given up\n");
+    assert_eq!(left(&folder), [2, 4]);
     folder.run(&["dlq", "purge", "through", "--before", "1h", "--yes"]).exits(0);
-    assert_eq!(letters(&folder, &[]).len(), 3, "none is that old");
+    assert_eq!(letters(&folder, &[]).len(), 2, "none is that old");
     folder.run(&["dlq", "purge", "through", "--yes"]).exits(0);
     assert_eq!(letters(&folder, &[]), Vec::<Value>::new());
     let again = folder.run(&["run", "p.yaml", "--reset-state", "all"]).exits(0).complains("5 dead letters");
@@ -189,5 +194,93 @@ fn a_dry_replay_says_how_many_letters_pass_through_the_stage_or_a_candidate_and_
     assert_eq!(letters(&folder, &[]).len(), 5, "nothing has been given up");
     replay(&["--plugin", "keep.wasm"]).exits(2).complains("--stage");
     replay(&["--stage", &stage, "--plugin", "std/route"]).exits(2).complains("it is a map, and the stage is a filter");
-    folder.run(&["dlq", "replay", "p.yaml"]).exits(2).complains("--dry-run");
+    folder
+        .run(&["dlq", "replay", "p.yaml", "--stage", &stage, "--plugin", "keep.wasm"])
+        .exits(2)
+        .complains("--dry-run");
+}
+
+/// Row 72.
+#[test]
+fn letters_are_replayed_without_a_host_and_what_fails_again_comes_back_until_somebody_insists() {
+    let folder = five_letters();
+    folder.write("p.yaml", folder.read("p.yaml").replace("stdout: {}", "file: { path: out.txt }"));
+    folder.run(&["run", "p.yaml", "--reset-state", "all"]).exits(0).complains("5 dead letters");
+    let replay = |more: &[&str]| folder.run(&[&["dlq", "replay", "p.yaml"], more].concat());
+    for attempts in [2, 3] {
+        let said = replay(&[]).exits(1);
+        assert!(said.out.starts_with("replayed 5: 0 passed, 5 came back\n"), "{}", said.out);
+        assert!(said.out.contains("5 of `work`, refused, as letter"), "{}", said.out);
+        let back = letters(&folder, &[]);
+        assert!(back.len() == 5 && back.iter().all(|letter| letter["attempts"] == attempts), "{back:?}");
+    }
+    assert!(replay(&[]).exits(1).out.contains("5 stayed: they were refused 3 times; `--force`"));
+    assert_eq!(replay(&["--force", "--text", "no such"]).exits(0).out, "replayed 0: 0 passed, 0 came back\n");
+
+    folder.write("keep.wasm", guest("filter", "keep"));
+    let mended = folder.read("p.yaml").replace("std/where", "keep.wasm").replace("{ where: 'status > 1' }", "{}");
+    folder.write("p.yaml", mended);
+    let one = letters(&folder, &[])[4]["offset"].to_string();
+    let said = replay(&["--force", "--letter", &one]).exits(0);
+    assert_eq!(said.out, "replayed 1: 1 passed, 0 came back\n");
+    assert_eq!(replay(&["--force", "--limit", "1", "--json"]).exits(0).json()["result"]["passed"], 1);
+    replay(&["--force", "--rate", "100/s"]).exits(0);
+    assert_eq!(letters(&folder, &[]), Vec::<Value>::new());
+    assert_eq!(folder.read("out.txt"), "\u{1b}[31me\na\nb\nc\nd\n");
+    assert_eq!(folder.run(&["dlq", "stats"]).exits(0).out, "");
+    // Its own source has not moved, and the pipeline is over as before.
+    folder.run(&["run", "p.yaml"]).exits(0).complains("ledger balanced");
+}
+
+#[test]
+fn letters_are_replayed_into_a_running_host_and_a_reload_lets_them_pass() {
+    let folder = Folder::new();
+    let pipeline = through("filter", "std/where", "{ where: 'status > 1' }");
+    let pipeline = pipeline.replace("stdout: {}", "file: { path: out.txt }");
+    folder.write("p.yaml", pipeline.replace("path: input.ndjson", "path: input.ndjson, follow: true"));
+    folder.write("input.ndjson", "a\nb\n").write("keep.wasm", guest("filter", "keep"));
+    let mut host = folder.start(&["run", "p.yaml"]);
+    host.until_running();
+    let until = Instant::now() + crate::folder::PATIENCE;
+    while letters(&folder, &[]).len() < 2 {
+        assert!(Instant::now() < until, "the letters never come");
+    }
+    let said = folder.run(&["dlq", "replay", "p.yaml"]).exits(1);
+    assert!(said.out.starts_with("replayed 2: 0 passed, 2 came back\n"), "{}", said.out);
+    let back = letters(&folder, &[]);
+    assert_eq!((&back[0]["attempts"], &back[0]["was"], back.len()), (&2.into(), &0.into(), 2));
+
+    let keep = folder.path("keep.wasm").display().to_string();
+    folder.run(&["plugin", "reload", "through", "work", &keep]).exits(0);
+    let said = folder.run(&["dlq", "replay", "p.yaml", "--json"]).exits(0).json();
+    assert_eq!((&said["result"]["replayed"], &said["result"]["passed"]), (&2.into(), &2.into()), "{said}");
+    assert_eq!(letters(&folder, &[]), Vec::<Value>::new());
+    host.signal(Signal::TERM);
+    host.end().exits(0).complains("ledger balanced");
+    assert_eq!(folder.read("out.txt"), "a\nb\n");
+}
+
+/// Row 72: what a source could not decode goes through its decoder once more, and what a sink refused to that sink.
+#[test]
+fn letters_of_sources_and_sinks_go_back_to_them() {
+    let folder = Folder::new();
+    folder.write("p.yaml", PIPELINE);
+    folder.write("input.ndjson", (0..50).map(|n| record(n).0 + "\n").collect::<String>());
+    folder.run(&["run", "p.yaml"]).exits(0).complains("3 dead letters");
+    let said = folder.run(&["dlq", "replay", "p.yaml", "--json"]).exits(1).json();
+    assert_eq!((&said["result"]["replayed"], &said["result"]["came_back"]), (&3.into(), &3.into()), "{said}");
+    let back = letters(&folder, &[]);
+    let of = |by: &str| back.iter().find(|letter| letter["name"] == by).unwrap();
+    for (by, kind) in [("in", "decode"), ("served", "refused"), ("out", "refused")] {
+        assert_eq!((&of(by)["attempts"], &of(by)["kind"]), (&2.into(), &kind.into()), "{}", of(by));
+    }
+    assert_eq!(of("in")["value"], "broken 13");
+    // The source takes lines now, and its reader passes them on.
+    let mended = PIPELINE.replace("decode: json, key: /client", "decode: lines").replace("std/where", "keep.wasm");
+    let mended = mended.replace("config: { where: status < 500 }", "config: {}").replace("out/{key}", "out/all");
+    folder.write("p.yaml", mended).write("keep.wasm", guest("filter", "keep"));
+    let said = folder.run(&["dlq", "replay", "p.yaml", "--json"]).exits(0).json();
+    assert_eq!(said["result"]["passed"], 3, "{said}");
+    let all = folder.read("out/all.ndjson");
+    assert!([7, 13, 21].iter().all(|n| all.contains(&record(*n).0)), "{all}");
 }

@@ -133,13 +133,24 @@ impl Place {
         Ok(first.unwrap_or(u64::MAX))
     }
 
+    /// The letters of `pipeline` that `query` fits.
+    pub(super) fn offsets(&self, pipeline: &str, query: &Query) -> Result<Vec<u64>, Box<Answer>> {
+        let mut offsets = Vec::new();
+        self.each(pipeline, query, &mut |letter| {
+            offsets.push(letter.offset);
+            true
+        })?;
+        Ok(offsets)
+    }
+
     /// How many letters of `pipeline` there are in front of `before`, or at all; none where nobody knows.
     pub(super) fn before(&self, pipeline: &str, before: Option<u64>) -> Result<Option<u64>, Box<Answer>> {
         let Self::Folder(resting) = self else { return Ok(Some(0)) };
         let kept = resting.of(pipeline).map_err(|error| failed(&error))?;
         let count = |letters: crate::log::Readable| {
-            let first = letters.first();
-            before.map_or(letters.records(), |before| before.clamp(first, letters.log.end()) - first)
+            let (first, end) = (letters.first(), letters.log.end());
+            let until = before.map_or(end, |before| before.clamp(first, end));
+            until - first - letters.struck.count(first..until)
         };
         Ok(kept.letters.map(count))
     }
@@ -147,7 +158,17 @@ impl Place {
     /// Gives up the letters of `pipeline` in front of `before`, or all of them.
     pub(super) fn purge(&self, pipeline: &str, before: Option<u64>) -> Result<(), Box<Answer>> {
         let Self::Folder(resting) = self else { return Ok(()) };
-        let runtime = tokio::runtime::Builder::new_current_thread().build().map_err(|error| failed(&error.into()))?;
-        runtime.block_on(resting.purge(pipeline, before)).map_err(|error| failed(&error))
+        wait(resting.purge(pipeline, before))
     }
+
+    /// Gives up these letters of `pipeline`.
+    pub(super) fn strike(&self, pipeline: &str, offsets: &[u64]) -> Result<(), Box<Answer>> {
+        let Self::Folder(resting) = self else { return Ok(()) };
+        wait(resting.strike(pipeline, offsets))
+    }
+}
+
+fn wait(change: impl Future<Output = anyhow::Result<()>>) -> Result<(), Box<Answer>> {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().map_err(|error| failed(&error.into()))?;
+    runtime.block_on(change).map_err(|error| failed(&error))
 }

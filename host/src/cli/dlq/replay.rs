@@ -1,172 +1,147 @@
-//! `dlq replay --dry-run`: whether letters would pass now, through the plugin of their stage or one in its place.
+//! `dlq replay`: letters given back to who refused them, in a running host or without one.
 //!
-//! Owns what is told of it. What becomes of a letter is [`crate::pipeline::retry`]'s. Invariant: nothing is changed.
+//! Owns what is asked and what is told of it. Whether they would pass without anything being changed is `dry`'s. Invariant:
+//! what is told has been committed.
 
-use std::{
-    collections::BTreeMap,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
 use clap::Args;
-use serde::Serialize;
+use hyper::Method;
 
 use super::{
-    super::{Answer, Exit, Outcome, Trouble, figure, files, settings},
-    Picks, Where, cut,
+    super::{Answer, Exit, Outcome, Trouble, ask::Ask, figure, files, settings},
+    Picks, Where, cut, dry, offline,
     place::Place,
 };
 use crate::{
-    config::{Host, codes},
-    letter::{Kind, Part},
-    pipeline::{
-        open::{self, Prepared},
-        retry::{Again, Trial},
-    },
-    plugin::Plugin,
+    api::{client, replay::query},
+    config::{Host, Loaded},
+    letter::{Insistence, Lateness, Order, TRIES, Untaken},
+    pipeline::replay::{Reason, Replayed},
+    unit::Rate,
 };
 
 #[derive(Args, Debug)]
 #[command(
-    after_help = "Each letter is given alone to a fresh instance under the stage's configuration and limits; a group that faulted when it
-ended is ended again from its state. Nothing is sent, kept or given up. It exits with 1 if a letter does not pass.
+    after_help = "Where a host runs the pipeline, the letters go into it beside whatever else flows; where none does, the pipeline is
+opened for them, and its own sources rest. A letter is gone with the commit of what it came to. One that is refused again
+comes back with its count. What a source could not decode is decoded again; a group that faulted when it ended is ended
+again from its state. Whoever interrupts it loses nothing: what has not been handed out stays.
+It exits with 1 if letters came back, or it ended early.
 
-Example:
+With `--dry-run` each letter is given alone to a fresh instance under the stage's configuration and limits. Nothing is
+sent, kept or given up. It exits with 1 if a letter does not pass.
+
+Examples:
+  tidegate dlq replay pipeline.yaml --stage parse --rate 100/s
   tidegate dlq replay pipeline.yaml --dry-run --stage parse --plugin fixed.wasm"
 )]
 pub(in crate::cli) struct Replay {
     /// The pipeline's file: it says which plugin serves a stage, and how.
     #[arg(value_name = "FILE")]
-    file: PathBuf,
+    pub(super) file: PathBuf,
     #[command(flatten)]
-    at: Where,
+    pub(super) at: Where,
     #[command(flatten)]
-    picks: Picks,
+    pub(super) picks: Picks,
+    /// Only this letter, as `ls` names it.
+    #[arg(long, value_name = "LETTER")]
+    pub(super) letter: Option<u64>,
+    /// Most letters; the oldest are replayed.
+    #[arg(long, value_name = "COUNT", conflicts_with = "dry_run")]
+    limit: Option<u64>,
+    /// Most letters in a time.
+    #[arg(long, value_name = "RATE", conflicts_with = "dry_run")]
+    rate: Option<Rate>,
+    /// Letters are late where any other record of their time would be.
+    #[arg(long, conflicts_with = "dry_run")]
+    late: bool,
+    /// Try those too that have been refused three times.
+    #[arg(long, conflicts_with = "dry_run")]
+    force: bool,
     /// Only tell what the letters would come to.
-    #[arg(long, required = true)]
+    #[arg(long)]
     dry_run: bool,
     /// Try this plugin in the place of the stage's: a path relative to the working folder, or `std/NAME`.
-    #[arg(long, value_name = "PLUGIN", requires = "stage")]
-    plugin: Option<String>,
-}
-
-/// What the letters came to.
-#[derive(Debug, Default, Serialize)]
-struct Tried {
-    pipeline: String,
-    letters: u64,
-    passed: u64,
-    /// Refused by what has no plugin, a source or a sink.
-    untried: u64,
-    failed: Vec<Failed>,
-}
-
-/// Letters that fail alike.
-#[derive(Debug, Serialize)]
-struct Failed {
-    stage: String,
-    kind: Kind,
-    reason: String,
-    letters: u64,
-    /// The first of them.
-    first: u64,
+    #[arg(long, value_name = "PLUGIN", requires = "stage", requires = "dry_run")]
+    pub(super) plugin: Option<String>,
 }
 
 impl Replay {
     pub(super) fn perform(self) -> Outcome {
-        let engine = settings::engine_if_cached(Path::new(&Host::default().plugins.cache))?;
-        let refused = |faults| Box::new(Answer::refused(faults));
+        if self.dry_run {
+            return dry::perform(&self);
+        }
+        let loaded = self.loaded()?;
+        let (pipeline, order) = (loaded.pipeline.name.value.clone(), self.order());
+        let replayed = match Place::open(&self.at.state, &self.at.socket)? {
+            Place::Nowhere => Replayed { pipeline, ..Replayed::default() },
+            Place::Host(socket) => {
+                let path = client::with_query(&format!("/api/v1/letters/{pipeline}/replay"), &query(&order));
+                Ask::at(&socket).ask(Method::POST, &path)?
+            }
+            place @ Place::Folder(_) => {
+                // The folder is taken once more by the pipeline.
+                drop(place);
+                let engine = settings::engine(Path::new(&Host::default().plugins.cache))?;
+                offline::replay(&loaded, &engine, &self.at.state, order)?
+            }
+        };
+        Ok(answer(&replayed))
+    }
+
+    /// The one pipeline of the file.
+    pub(super) fn loaded(&self) -> Result<Loaded, Box<Answer>> {
         let mut read = files::read(&self.file);
-        let loaded = match (read.pop(), read.is_empty()) {
-            (Some(loaded), true) => loaded.map_err(refused)?,
+        match (read.pop(), read.is_empty()) {
+            (Some(loaded), true) => loaded.map_err(|faults| Box::new(Answer::refused(faults))),
             _ => {
                 let trouble =
                     Trouble::of(format!("tell which pipeline of {} is meant: it holds several", self.file.display()));
-                return Err(Box::new(Answer::failed(Exit::Usage, trouble.cure("put it into a file of its own"))));
+                Err(Box::new(Answer::failed(Exit::Usage, trouble.cure("put it into a file of its own"))))
             }
-        };
-        let prepared = open::open(&loaded, &engine, Some(&self.at.state)).map_err(refused)?;
-        let candidate = match &self.plugin {
-            Some(name) => Some(super::super::plugin::load(name)?),
-            None => None,
-        };
-        let mut trials: BTreeMap<String, Trial> = BTreeMap::new();
-        let pipeline = prepared.graph.name.clone();
-        let mut tried = Tried { pipeline: pipeline.clone(), ..Tried::default() };
-        let (mut failed, mut broken) = (BTreeMap::<(String, Kind, String), Failed>::new(), None);
-        let place = Place::open(&self.at.state, &self.at.socket)?;
-        place.each(&pipeline, &self.picks.query(), &mut |letter| {
-            tried.letters += 1;
-            let stage = letter.by.name.clone();
-            if letter.by.part != Part::Stage {
-                tried.untried += 1;
-                return true;
-            }
-            let trial = match trials.entry(stage.clone()) {
-                std::collections::btree_map::Entry::Occupied(known) => known.into_mut(),
-                std::collections::btree_map::Entry::Vacant(free) => {
-                    match trial(&prepared, &stage, candidate.as_ref()) {
-                        Ok(trial) => free.insert(trial),
-                        Err(answer) => {
-                            broken = Some(answer);
-                            return false;
-                        }
-                    }
-                }
-            };
-            match trial.give(&letter) {
-                Ok(Again::Passes) => tried.passed += 1,
-                Ok(Again::Fails { kind, reason }) => {
-                    let reason = cut(&reason);
-                    let key = (stage.clone(), kind, reason.clone());
-                    let first = letter.offset;
-                    failed.entry(key).or_insert(Failed { stage, kind, reason, letters: 0, first }).letters += 1;
-                }
-                Err(fault) => {
-                    let trouble = Trouble::of(format!("make an instance for stage `{stage}`: {}", fault.message));
-                    broken = Some(Box::new(Answer::failed(Exit::Plugin, trouble.code(codes::PLUGIN_FAULT))));
-                    return false;
-                }
-            }
-            true
-        })?;
-        if let Some(broken) = broken {
-            return Err(broken);
         }
-        tried.failed = failed.into_values().collect();
-        tried.failed.sort_by_key(|failed| std::cmp::Reverse(failed.letters));
-        Ok(tried.answer())
+    }
+
+    /// Which letters.
+    pub(super) fn query(&self) -> crate::letter::Query {
+        let one = self.letter.map(|letter| (letter, letter.saturating_add(1)));
+        let (from, until) = one.unzip();
+        crate::letter::Query { from, until, ..self.picks.query() }
+    }
+
+    fn order(&self) -> Order {
+        Order {
+            query: self.query(),
+            lateness: if self.late { Lateness::Counts } else { Lateness::Excused },
+            insistence: if self.force { Insistence::Insists } else { Insistence::Spares },
+            rate: self.rate,
+            most: self.limit,
+        }
     }
 }
 
-/// The plugin of `stage`, or `candidate` in its place.
-fn trial(prepared: &Prepared, stage: &str, candidate: Option<&Plugin>) -> Result<Trial, Box<Answer>> {
-    let served = prepared.graph.stages.iter().zip(&prepared.plugins).find(|(served, _)| served.name == stage);
-    let Some((served, plugin)) = served else {
-        let trouble =
-            Trouble::of(format!("find the stage `{stage}`: the file has none of that name, and letters of it"));
-        return Err(Box::new(Answer::failed(Exit::Usage, trouble.cure("pick those of another with `--stage`"))));
-    };
-    Trial::new(served, candidate.unwrap_or(plugin)).map_err(|why| {
-        let trouble =
-            Trouble::of(format!("put the plugin in the place of `{stage}`: {why}")).code(codes::CONFIG_REFUSED);
-        Box::new(Answer::failed(Exit::Usage, trouble))
-    })
-}
-
-impl Tried {
-    fn answer(self) -> Answer {
-        let of = self.letters - self.untried;
-        let summary = format!("{} of {} now pass", figure::count(self.passed), figure::count(of));
-        let mut text = format!("{summary}\n");
-        for Failed { stage, kind, reason, letters, first } in &self.failed {
-            let letters = figure::count(*letters);
-            text.push_str(&format!("  {letters} of `{stage}`, {}, as letter {first}: {reason}\n", kind.name()));
-        }
-        if self.untried > 0 {
-            let untried = figure::count(self.untried);
-            text.push_str(&format!("  {untried} more were refused by sources or sinks, which no plugin can try\n"));
-        }
-        let exit = if self.passed == of { Exit::Fine } else { Exit::No };
-        Answer { exit, ..Answer::fine(summary, &self, text) }
+fn answer(replayed: &Replayed) -> Answer {
+    let Replayed { replayed: all, passed, came_back, spared, untaken, reasons, cut: ended, .. } = replayed;
+    let [many, passed, back] = [*all, *passed, *came_back].map(figure::count);
+    let summary = format!("replayed {many}: {passed} passed, {back} came back");
+    let mut text = format!("{summary}\n");
+    for Reason { by, kind, reason, letters, first } in reasons {
+        let (letters, kind, reason) = (figure::count(*letters), kind.name(), cut(reason));
+        text.push_str(&format!("  {letters} of `{by}`, {kind}, as letter {first}: {reason}\n"));
     }
+    if *spared > 0 {
+        let spared = figure::count(*spared);
+        text.push_str(&format!("  {spared} stayed: they were refused {TRIES} times; `--force` tries them again\n"));
+    }
+    for Untaken { by, why, letters, first } in untaken {
+        let letters = figure::count(*letters);
+        text.push_str(&format!("  {letters} of `{by}` stayed, as letter {first}: {why}\n"));
+    }
+    if let Some(why) = ended {
+        text.push_str(&format!("  it ended early: {why}\n"));
+    }
+    let is_fine = *came_back == 0 && *spared == 0 && untaken.is_empty() && ended.is_none();
+    let exit = if is_fine { Exit::Fine } else { Exit::No };
+    Answer { exit, ..Answer::fine(summary, replayed, text) }
 }

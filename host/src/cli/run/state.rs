@@ -26,7 +26,7 @@ use crate::{
 
 /// Opens the store in `folder`, if there is to be one. Where it is missing or of another version, and everything is to be
 /// forgotten anyway, another one is begun.
-pub(super) fn open(folder: Option<&Path>, reset: &[String]) -> Result<Option<Arc<Store>>, Box<Answer>> {
+pub(in crate::cli) fn open(folder: Option<&Path>, reset: &[String]) -> Result<Option<Arc<Store>>, Box<Answer>> {
     let Some(folder) = folder else { return Ok(None) };
     let open = |lock| Store::open(Arc::new(RealDisk), folder, lock, Settings::default());
     let store = Lock::take(folder).and_then(open).or_else(|error| match error {
@@ -44,7 +44,7 @@ pub(super) fn open(folder: Option<&Path>, reset: &[String]) -> Result<Option<Arc
 }
 
 /// What `store` holds of a pipeline, once what is to be forgotten has been.
-pub(super) async fn restore(
+pub(in crate::cli) async fn restore(
     store: &Arc<Store>,
     prepared: &Prepared,
     folder: Option<&Path>,
@@ -174,7 +174,7 @@ fn give_up_topics(graph: &Graph, folder: &Path, logs: &BTreeSet<(String, String)
 }
 
 /// The topics of the host, as its store in `folder` knows them.
-pub(super) fn topics(store: &Store, folder: &Path) -> Result<Topics, Box<Answer>> {
+pub(in crate::cli) fn topics(store: &Store, folder: &Path) -> Result<Topics, Box<Answer>> {
     topics::load(store, Arc::new(RealDisk), folder).map_err(|unfit| {
         let trouble = Trouble::of(format!("look for topics: {unfit}"));
         Box::new(Answer::failed(Exit::Environment, trouble.code(codes::STATE_DAMAGED)))

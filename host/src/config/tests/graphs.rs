@@ -106,7 +106,14 @@ sinks:
     let graph = &check(&loaded, &facts(&loaded), Some(Path::new("state"))).unwrap();
     assert_eq!(graph.sinks[2].name, "dead_letters");
     let senders: Vec<_> = graph.into(Consumer::Sink(2)).map(|edge| (graph.producer(edge.from), edge.port)).collect();
-    assert_eq!(senders, ["in", "kept", "out", "aside"].map(|sender| (sender, Port::Refused)));
+    let expected = ["in", "dead_letters", "kept", "out", "aside"];
+    assert_eq!(senders, expected.map(|sender| (sender, Port::Refused)));
+    // Each of them gets its letters back: a source by those that read it.
+    let replayed = graph.out_of(Producer::Source(2)).filter(|edge| edge.port != Port::Refused);
+    let takers: Vec<_> = replayed.map(|edge| (graph.consumer(edge.to), edge.port)).collect();
+    let expected = ["kept", "read", "dropped", "out", "aside"];
+    assert_eq!(takers, [0, 1, 2, 3, 4].map(|at| (expected[at], Port::Named(at))));
+    assert_eq!([graph.takers("in"), graph.takers("other"), graph.takers("aside")], [vec![0], vec![3], vec![4]]);
     let on_error: Vec<_> = graph.stages.iter().map(|stage| stage.on_error).collect();
     assert_eq!(on_error, [OnError::DeadLetter, OnError::DeadLetter, OnError::Drop]);
     let ascii = render(graph, Picture::Ascii);
