@@ -28,6 +28,9 @@ pub struct Chunk {
     pub undecoded: Vec<Undecoded>,
     /// Further records that were refused and have been answered as such to whoever sent them; to be counted only.
     pub answered: u64,
+    /// How far event time had come in front of these records of the batch, in milliseconds since the Unix epoch; behind the
+    /// last one, where a position is the batch's length. Only where that came with the records.
+    pub watermarks: Vec<(usize, i64)>,
 }
 
 /// What a source answers when it is asked for records.

@@ -40,7 +40,7 @@ pub fn summands(graph: &Graph) -> Vec<Summand> {
             add(format!("bodies in hand of the source `{}`", source.name), config.bodies.0);
         }
     }
-    if graph.sources.iter().any(|source| !matches!(source.input, Input::File(_) | Input::Generate(_))) {
+    if graph.sources.iter().any(|source| !matches!(source.input, Input::File(_) | Input::Generate(_) | Input::Passage(_))) {
         add(format!("what `{name}` keeps to send it again (`uncommitted`)"), graph.uncommitted.0);
     }
     for stage in &graph.stages {

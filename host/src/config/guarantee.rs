@@ -131,7 +131,7 @@ fn of_source(input: &Input) -> (Risk, Option<&'static str>) {
     let forgets = Risk { loses: true, ..Risk::default() };
     let resent = Risk { doubles: true, ..Risk::default() };
     match input {
-        Input::File(_) | Input::Generate(_) => (Risk::default(), None),
+        Input::File(_) | Input::Generate(_) | Input::Passage(_) => (Risk::default(), None),
         Input::Http(_) => (resent, Some("who had no answer before a fall sends again what may have been committed")),
         Input::Stdin(_) => (forgets, Some("what was read and not committed is gone after a fall")),
         Input::HostMetrics(_) => (forgets, Some("what was measured and not committed is gone after a fall")),
@@ -143,7 +143,7 @@ fn of_sink(output: &Output) -> (Risk, Option<&'static str>) {
     match output {
         Output::File(config) if config.is_one_file() => (Risk::default(), None),
         Output::File(_) => (plain, Some("what was written to files of a template comes again after a fall")),
-        Output::Discard(_) | Output::DeadLetters(_) => (Risk::default(), None),
+        Output::Discard(_) | Output::DeadLetters(_) | Output::Passage(_) => (Risk::default(), None),
         Output::Http(..) => (plain, Some("what was posted and not committed is posted again after a fall")),
         Output::Stdout(_) => (plain, Some("what was written and not committed comes again after a fall")),
     }

@@ -136,7 +136,6 @@ pub fn in_order(mut faults: Vec<Diagnostic>) -> Vec<Diagnostic> {
 const LATER: &[&str] = &[
     "breaker",
     "reload",
-    "when_full",
     "session",
     "sliding",
     "drift",

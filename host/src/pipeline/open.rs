@@ -3,7 +3,11 @@
 //! Owns the order of the checks: plugins are loaded and asked before the graph is, and nothing is opened before the
 //! whole of it has been found good (invariant 7). It must not know how a file is written or how a plugin is run.
 
-use std::{collections::BTreeMap, path::Path, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+    sync::Arc,
+};
 
 use super::{
     build::{Parts, PluginPart},
@@ -12,7 +16,7 @@ use super::{
 use crate::{
     config::{
         Diagnostic, Loaded, codes,
-        graph::{self, Graph, Input, Letters, Output, PluginFacts, Stage},
+        graph::{self, Domain, Graph, Input, Letters, Output, PluginFacts, Stage},
         in_order,
     },
     disk::RealDisk,
@@ -200,6 +204,16 @@ fn refused(loaded: &Loaded, stage: &Stage, message: String) -> Diagnostic {
 }
 
 impl Prepared {
+    /// The parts that commit by themselves, each with the positions of those that it reads.
+    pub fn domains(&self) -> Vec<(Self, BTreeSet<usize>)> {
+        let picked = |Domain { graph, stages, feeders }: Domain| {
+            let plugins = stages.iter().filter_map(|at| self.plugins.get(*at)).cloned().collect();
+            let makers = stages.iter().filter_map(|at| self.makers.get(*at)).cloned().collect();
+            (Self { graph: Arc::new(graph), plugins, makers }, feeders)
+        };
+        self.graph.domains().into_iter().map(picked).collect()
+    }
+
     /// Opens sources and sinks: ports are bound, files opened.
     ///
     /// # Errors

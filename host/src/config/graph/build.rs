@@ -21,6 +21,7 @@ pub(super) fn format(source: &pipeline::Source) -> Option<Format> {
     let default = match input(source)? {
         Input::File(_) | Input::Stdin(_) => Format::Lines,
         Input::Http(_) | Input::Generate(_) | Input::HostMetrics(_) => Format::Json,
+        Input::Passage(_) => Format::Raw,
     };
     Some(source.decode.as_ref().map_or(default, |decode| decode.value))
 }

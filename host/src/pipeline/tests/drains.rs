@@ -76,7 +76,9 @@ async fn drained(seed: u64) -> (Trouble, Ending) {
     let (accepted, acknowledged) = (plan.source().accepted.clone(), plan.source().acknowledged.clone());
     let (parts, collected) = plan.parts();
     let running = start(parts);
-    let is_bound_to_end = matches!(trouble, Trouble::None | Trouble::FailsForAWhile);
+    // One that hangs may come back, in time or not.
+    let comes_back = trouble == Trouble::Hangs && random.random();
+    let is_bound_to_end = comes_back || matches!(trouble, Trouble::None | Trouble::FailsForAWhile);
     let deadline = if is_bound_to_end { PATIENCE } else { Duration::from_millis(random.random_range(1..200)) };
     let steps = random.random_range(0..30);
     let signal = random.random_range(0..=steps);
@@ -93,6 +95,9 @@ async fn drained(seed: u64) -> (Trouble, Ending) {
         for _ in 0..random.random_range(0..40) {
             tokio::task::yield_now().await;
         }
+    }
+    if comes_back {
+        gate.iter().for_each(|gate| gate.add_permits(tokio::sync::Semaphore::MAX_PERMITS / 2));
     }
     let ended = end(running).await;
 
