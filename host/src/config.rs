@@ -38,7 +38,7 @@ pub use limits::{Fuel, Limits};
 pub use load::{Loaded, in_order, load};
 pub use pipeline::{
     BatchSize, Capacity, DeadLetters, Edge, From, GiveUp, Late, OnError, Pipeline, Retry, Sink, Source, Stage, Target,
-    Watermark, Window,
+    Watermark, WhenFull, Window,
 };
 pub use place::{Spanned, Table};
 pub use print::print;

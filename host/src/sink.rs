@@ -127,6 +127,9 @@ pub trait Sink: Send {
         std::future::ready(Ok(())).boxed()
     }
 
+    /// Says how far event time has come, in milliseconds since the Unix epoch.
+    fn mark(&mut self, _watermark: i64) {}
+
     /// Says that what is written from now on commits with this epoch.
     fn begins(&mut self, _epoch: Epoch) {}
 

@@ -42,7 +42,7 @@ pub fn summands(graph: &Graph) -> Vec<Summand> {
         }
     }
     let seeks = |input: &Input| match input {
-        Input::File(_) | Input::Topic(..) | Input::Generate(_) => true,
+        Input::File(_) | Input::Topic(..) | Input::Generate(_) | Input::Passage(_) => true,
         Input::Http(config) => config.journal,
         Input::Stdin(config) => config.journal,
         Input::HostMetrics(_) => false,

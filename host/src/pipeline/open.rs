@@ -24,7 +24,7 @@ use super::{
 use crate::{
     config::{
         Diagnostic, Loaded, codes,
-        graph::{self, Graph, Input, Letters, Output, PluginFacts, Stage},
+        graph::{self, Domain, Graph, Input, Letters, Output, PluginFacts, Stage},
         in_order,
     },
     disk::RealDisk,
@@ -279,6 +279,16 @@ fn refused(loaded: &Loaded, stage: &Stage, message: String) -> Diagnostic {
 }
 
 impl Prepared {
+    /// The parts that commit by themselves, each with the positions of those that it reads.
+    pub fn domains(&self) -> Vec<(Self, BTreeSet<usize>)> {
+        let picked = |Domain { graph, stages, feeders }: Domain| {
+            let plugins = stages.iter().filter_map(|at| self.plugins.get(*at)).cloned().collect();
+            let makers = stages.iter().filter_map(|at| self.makers.get(*at)).cloned().collect();
+            (Self { graph: Arc::new(graph), plugins, makers }, feeders)
+        };
+        self.graph.domains().into_iter().map(picked).collect()
+    }
+
     /// Opens sources and sinks: ports are bound, files opened. `topics` are those of the host, where it keeps state.
     ///
     /// # Errors

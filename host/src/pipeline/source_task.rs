@@ -433,10 +433,34 @@ impl SourceTask {
         tally.produced = batch.len() as u64;
         self.tally.add(&tally);
         self.meter.count(&tally);
+        let mut start = 0;
+        for (at, watermark) in chunk.watermarks {
+            self.hold(batch.slice(start, at));
+            start = at;
+            self.tell(watermark);
+        }
+        self.hold(batch.slice(start, batch.len()));
+    }
+
+    /// Keeps records until there are enough for a batch.
+    fn hold(&mut self, batch: Batch) {
         if !batch.is_empty() {
             self.pending.push(batch);
             self.pending_since.get_or_insert_with(Instant::now);
         }
+    }
+
+    /// Sends on how far event time has come, behind everything that was read before.
+    fn tell(&mut self, watermark: i64) {
+        self.flush();
+        if self.clock.tell(watermark) {
+            self.mark(watermark);
+        }
+    }
+
+    fn mark(&mut self, watermark: i64) {
+        self.meter.watermark(watermark);
+        self.outbox.push_back(Out::Item(Sent::Control(Control::Mark(Mark::At(watermark)))));
     }
 
     /// Sends refused input to who reads it; where nobody does, it has been counted and is logged with its place.
@@ -471,8 +495,7 @@ impl SourceTask {
             self.outbox.push_back(Out::Item(Sent::Batch(Port::Main, batch.slice(start, cut.end))));
             start = cut.end;
             if let Some(watermark) = cut.watermark {
-                self.meter.watermark(watermark);
-                self.outbox.push_back(Out::Item(Sent::Control(Control::Mark(Mark::At(watermark)))));
+                self.mark(watermark);
             }
         }
     }
