@@ -13,6 +13,7 @@ pub mod discard;
 pub mod file;
 pub mod http;
 pub mod log;
+pub mod passage;
 pub mod stdout;
 pub mod topic;
 pub mod writer;

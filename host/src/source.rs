@@ -15,6 +15,7 @@ pub mod generate;
 pub mod host_metrics;
 pub mod http;
 pub mod journal;
+pub mod passage;
 pub mod stdin;
 pub mod stream;
 pub mod topic;

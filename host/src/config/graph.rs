@@ -134,8 +134,8 @@ impl Input {
     pub fn knows_places(&self) -> bool {
         match self {
             Self::File(_) | Self::Generate(_) | Self::Http(_) => true,
-            // A topic's records bring the ids of where they stand in it.
-            Self::Stdin(_) | Self::HostMetrics(_) | Self::Topic(..) => false,
+            // A topic's records bring the ids of where they stand in it, those of a durable edge the ones that they had.
+            Self::Stdin(_) | Self::HostMetrics(_) | Self::Topic(..) | Self::Passage(_) => false,
         }
     }
 }
@@ -220,7 +220,7 @@ impl Sink {
     /// Whether there is anything that its breaker could leave alone: not where nothing fails, nor where records only wait for
     /// room on the host's own disk.
     pub fn has_breaker(&self) -> bool {
-        !matches!(self.output, Output::Discard(_) | Output::Topic(_) | Output::DeadLetters(_))
+        !matches!(self.output, Output::Discard(_) | Output::Topic(_) | Output::Passage(_) | Output::DeadLetters(_))
     }
 }
 

@@ -6,6 +6,7 @@ mod breakers;
 mod clients;
 mod compile;
 mod crashes;
+mod edges;
 mod folder;
 mod interface;
 mod kills;

@@ -10,11 +10,7 @@ use std::{
 };
 
 use super::{
-    super::{
-        Loaded, Watermark, codes,
-        diagnostic::Flaw,
-        pipeline::{self, Retry},
-    },
+    super::{Breaker, Loaded, Overflow, Watermark, codes, diagnostic::Flaw, pipeline::Retry},
     Consumer, Edge, Graph, Input, Output, Port, Producer, Sink, Source,
     order::circle,
 };
@@ -38,6 +34,10 @@ pub enum WhenFull {
 pub struct Passage {
     /// Name of the topic: `PIPELINE>OUTPUT>CONSUMER`, which no file can write.
     pub topic: String,
+    /// The part that writes it.
+    pub writer: String,
+    /// The part that reads it, which is the one group that does.
+    pub reader: String,
     /// Most bytes that wait in it.
     pub max: Size,
 }
@@ -102,10 +102,21 @@ fn domains(graph: &Graph) -> BTreeMap<Part, Part> {
 /// Tells durable edges that cannot be had: where nothing is kept, and where they lead round.
 pub(super) fn check(loaded: &Loaded, graph: &Graph, is_kept: bool, flaws: &mut Vec<Flaw>) {
     for (written, when_full) in loaded.pipeline.edges.iter().filter_map(|edge| Some((edge, edge.when_full.as_ref()?))) {
-        if when_full.value == pipeline::WhenFull::Durable && !is_kept {
+        if when_full.value == Overflow::Durable && !is_kept {
             let (from, to) = (&written.from.value, &written.to.value);
-            let message = format!("the edge from `{from}` to `{to}` is durable, and with `state: none` there is no place for it");
+            let message =
+                format!("the edge from `{from}` to `{to}` is durable, and with `state: none` there is no place for it");
             flaws.push(Flaw::at(codes::NO_STATE, &when_full.span, message).cure("name a folder with `--state`"));
+        }
+    }
+    for written in &loaded.pipeline.edges {
+        let is_durable = written.when_full.as_ref().is_some_and(|it| it.value == Overflow::Durable);
+        if let Some(max) = written.max.as_ref().filter(|_| !is_durable) {
+            let (from, to) = (&written.from.value, &written.to.value);
+            let message =
+                format!("`max` would have no effect on the edge from `{from}` to `{to}`, which is not durable");
+            let cure = "take it out, say `capacity`, or write `when_full: durable`";
+            flaws.push(Flaw::at(codes::NO_EFFECT, &max.span, message).cure(cure));
         }
     }
     let of = domains(graph);
@@ -141,7 +152,10 @@ pub(super) fn check(loaded: &Loaded, graph: &Graph, is_kept: bool, flaws: &mut V
             names.next() == Some(written.from.value.as_str()) && names.next() == Some(written.to.value.as_str())
         });
         let Some(written) = written else { continue };
-        let message = format!("the durable edge from `{}` to `{}` leads round in a circle of parts", written.from.value, written.to.value);
+        let message = format!(
+            "the durable edge from `{}` to `{}` leads round in a circle of parts",
+            written.from.value, written.to.value
+        );
         let flaw = Flaw::at(codes::CYCLE, &written.from.span, message);
         flaws.push(flaw.cure("let what is behind a durable edge feed nothing that is in front of it, but by a topic"));
     }
@@ -173,6 +187,16 @@ impl Graph {
         parts.map(|part| Domain { graph: part.graph.lettered(letters.clone()), ..part }).collect()
     }
 
+    /// The name of a part: that of the pipeline, or of what a durable edge leads to first.
+    fn name_of(&self, of: &BTreeMap<Part, Part>, domain: Part) -> String {
+        let mut leading =
+            self.edges.iter().filter(|edge| is_durable(edge) && of.get(&receiver(edge.to)) == Some(&domain));
+        match leading.next() {
+            None => self.name.clone(),
+            Some(edge) => format!("{}.{}", self.name, self.consumer(edge.to)),
+        }
+    }
+
     fn empty(&self, name: String) -> Self {
         let (sources, stages, sinks, edges) = Default::default();
         Self { name, sources, stages, sinks, edges, folder: self.folder.clone(), ..*self }
@@ -180,14 +204,11 @@ impl Graph {
 
     fn domain(&self, of: &BTreeMap<Part, Part>, domain: Part, all: &[Part]) -> Domain {
         let mine = |kind: u8, at: usize| of.get(&(kind, at)) == Some(&domain);
-        let (receives, sends) =
-            (|edge: &Edge| of.get(&receiver(edge.to)) == Some(&domain), |edge: &Edge| of.get(&sender(edge.from)) == Some(&domain));
-        let first = self.edges.iter().find(|edge| is_durable(edge) && receives(edge));
-        let name = match first {
-            None => self.name.clone(),
-            Some(edge) => format!("{}.{}", self.name, self.consumer(edge.to)),
-        };
-        let mut part = self.empty(name);
+        let (receives, sends) = (
+            |edge: &Edge| of.get(&receiver(edge.to)) == Some(&domain),
+            |edge: &Edge| of.get(&sender(edge.from)) == Some(&domain),
+        );
+        let mut part = self.empty(self.name_of(of, domain));
         let (mut sources, mut stages, mut sinks) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
         for (at, source) in self.sources.iter().enumerate().filter(|(at, _)| mine(0, *at)) {
             sources.insert(at, part.sources.len());
@@ -219,7 +240,9 @@ impl Graph {
                 continue;
             };
             let name = self.passage(edge);
-            let passage = Passage { topic: format!("{}>{name}", self.name), max };
+            let part_of = |part: Part| of.get(&part).map_or_else(String::new, |domain| self.name_of(of, *domain));
+            let (writer, reader) = (part_of(sender(edge.from)), part_of(receiver(edge.to)));
+            let passage = Passage { topic: format!("{}>{name}", self.name), writer, reader, max };
             let inner = Edge { when_full: WhenFull::Block, ..*edge };
             if let (true, Some(from)) = (sends(edge), from(edge.from)) {
                 part.edges.push(Edge { from, to: Consumer::Sink(part.sinks.len()), input: 0, ..inner });
@@ -239,7 +262,8 @@ impl Graph {
 /// The end of a durable edge that its sender writes to.
 fn writing(name: &str, passage: Passage) -> Sink {
     let (name, output) = (name.to_owned(), Output::Passage(passage));
-    Sink { name, output, format: Format::Raw, retry: Retry::default(), asked: None }
+    let breaker = Breaker::default();
+    Sink { name, output, format: Format::Raw, retry: Retry::default(), breaker, asked: None }
 }
 
 /// The end that its receiver reads: records as they were, ids and fields with them, and the sender's watermark.

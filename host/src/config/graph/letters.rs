@@ -92,7 +92,8 @@ pub(super) fn need_state(loaded: &Loaded, state: Option<&Path>, flaws: &mut Vec<
 impl Graph {
     /// The same graph with a sink for what nobody else reads of what its parts refuse, kept below `state`.
     pub fn with_letters(self, terms: &DeadLetters, state: &Path) -> Self {
-        let letters = Letters { state: state.to_owned(), folder: PathBuf::new(), keep: terms.keep, max: terms.max.value };
+        let letters =
+            Letters { state: state.to_owned(), folder: PathBuf::new(), keep: terms.keep, max: terms.max.value };
         self.lettered(Some(letters))
     }
 
@@ -106,8 +107,13 @@ impl Graph {
         let is_unread = |from: &Producer| !self.out_of(*from).any(|edge| edge.port == Port::Refused);
         let senders: Vec<Producer> = sources.chain(stages).chain(sinks).filter(is_unread).collect();
         let to = Consumer::Sink(self.sinks.len());
-        let edge = |(input, from)| {
-            Edge { from, port: Port::Refused, to, input, capacity: CAPACITY, when_full: WhenFull::Block }
+        let edge = |(input, from)| Edge {
+            from,
+            port: Port::Refused,
+            to,
+            input,
+            capacity: CAPACITY,
+            when_full: WhenFull::Block,
         };
         self.edges.extend(senders.into_iter().enumerate().map(edge));
         let output = Output::DeadLetters(Letters { folder: Letters::folder(&self.name), ..letters });

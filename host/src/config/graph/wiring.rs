@@ -247,7 +247,7 @@ impl<'a> Names<'a> {
                 }
                 Some(edge) => {
                     edge.capacity = limit(&declared.capacity);
-                    if declared.when_full.as_ref().is_some_and(|written| written.value == pipeline::WhenFull::Durable) {
+                    if declared.when_full.as_ref().is_some_and(|written| written.value == pipeline::Overflow::Durable) {
                         let max = declared.max.as_ref().map_or(pipeline::MOST_IN_AN_EDGE, |max| max.value);
                         edge.when_full = WhenFull::Durable(max);
                     }

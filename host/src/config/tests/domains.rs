@@ -60,13 +60,16 @@ fn behind_a_durable_edge_begins_a_part_that_reads_what_the_other_has_written() {
     let Output::Passage(written) = &front.graph.sinks[1].output else { panic!("{:?}", front.graph.sinks[1]) };
     let Input::Passage(read) = &behind.graph.sources[0].input else { panic!("{:?}", behind.graph.sources[0]) };
     assert_eq!((written, written.topic.as_str(), written.max), (read, "p>first>slow", Size(1 << 20)));
-    let inputs: Vec<_> = behind.graph.into(Consumer::Sink(0)).map(|edge| (edge.from, edge.input)).collect();
+    let graph = &behind.graph;
+    let inputs: Vec<_> = graph.into(Consumer::Sink(0)).map(|edge| (edge.from, edge.input)).collect();
     assert_eq!(inputs, [(Producer::Stage(0), 0), (Producer::Source(1), 1)], "the order of `from` stays");
 }
 
 #[test]
 fn a_graph_without_durable_edges_is_one_part() {
-    let whole = checked(&FILE.replace("when_full: durable, max: 1MiB", "when_full: block").replace(", when_full: durable", "")).unwrap();
+    let whole =
+        checked(&FILE.replace("when_full: durable, max: 1MiB", "when_full: block").replace(", when_full: durable", ""))
+            .unwrap();
     let parts = whole.domains();
     assert_eq!((parts.len(), parts[0].graph.edges.len()), (1, whole.edges.len()));
 }
@@ -93,7 +96,17 @@ fn durable_edges_that_cannot_be_had_are_told() {
         faults.iter().map(|fault| format!("{} {}", fault.code, fault.message)).collect::<Vec<_>>()
     };
     let nowhere = told(FILE, None);
-    assert!(nowhere.len() == 2 && nowhere[0].starts_with("TG212 the edge from `first` to `slow` is durable"), "{nowhere:?}");
+    assert!(
+        nowhere.len() == 2 && nowhere[0].starts_with("TG212 the edge from `first` to `slow` is durable"),
+        "{nowhere:?}"
+    );
+    let vain = told(
+        &FILE
+            .replace("when_full: durable, max", "when_full: block, max")
+            .replace("from: in, to: far, when_full: durable", "from: in, to: far"),
+        Some(Path::new("/state")),
+    );
+    assert_eq!(vain, ["TG118 `max` would have no effect on the edge from `first` to `slow`, which is not durable"]);
     // What is behind `a` feeds, by blocking edges, what is in front of `b`.
     let round = "
 version: 1
