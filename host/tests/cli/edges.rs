@@ -149,3 +149,18 @@ fn a_part_behind_a_durable_edge_is_told_under_the_name_of_its_pipeline() {
     host.signal(Signal::TERM);
     host.end().exits(0);
 }
+
+#[test]
+fn a_part_that_fails_ends_those_behind_it_and_what_it_has_committed_is_read_later() {
+    let (folder, records) = (Folder::new(), 1_000);
+    let stops = FILE
+        .replace("decode: json, key: /client, time: /ts, rate: 20000/s", "decode: lines, rate: 4000/s")
+        .replace("n % 2 == 0 } }", "n % 2 == 0 }, on_error: stop }")
+        .replace("status < 500 } }", "status < 500 }, on_error: stop }");
+    folder.write("input.ndjson", input(records) + "no record\n").write("p.yaml", &stops);
+    folder.run(&["run", "p.yaml"]).exits(4).complains("p.even");
+    // Somebody mends the stage, and everything is there once.
+    folder.write("p.yaml", stops.replace("status < 500 }, on_error: stop", "status < 500 }, on_error: drop"));
+    folder.run(&["run", "p.yaml"]).exits(0);
+    assert_eq!((folder.read("near.ndjson"), folder.read("far.ndjson")), expected(records));
+}
