@@ -16,6 +16,7 @@ pub mod host_metrics;
 pub mod http;
 pub mod journal;
 pub mod letters;
+pub mod passage;
 pub mod rest;
 pub mod stdin;
 pub mod stream;
@@ -45,6 +46,9 @@ pub struct Chunk {
     pub answered: u64,
     /// Records that were there and are gone before they could be read; to be counted only.
     pub lost: u64,
+    /// How far event time had come in front of these records of the batch, in milliseconds since the Unix epoch; behind the
+    /// last one, where a position is the batch's length. Only where that came with the records.
+    pub watermarks: Vec<(usize, i64)>,
 }
 
 /// Letters on their way back.

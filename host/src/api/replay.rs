@@ -95,7 +95,20 @@ pub(super) async fn order(
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn an_arbitrary_question_is_an_order_or_refused_and_never_panics(
+            text in "((stage|kind|since|rate|limit|late|from|until)=[^&]{0,8}&?){0,4}|.{0,40}",
+        ) {
+            if let Ok(terms) = serde_urlencoded::from_str::<Terms>(&text) {
+                let _ = terms.order();
+            }
+        }
+    }
 
     #[test]
     fn an_order_is_read_as_it_was_written() {

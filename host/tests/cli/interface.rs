@@ -157,6 +157,7 @@ fn tcp_answers_what_changes_nothing_and_only_to_names_that_are_ours() {
         assert!(say("GET", "/api/v1/status", name).contains("403"), "{name}");
     }
     assert!(say("POST", "/api/v1/drain", "localhost").contains("404"));
+    assert!(say("POST", "/api/v1/letters/steady/replay", "localhost").contains("404"));
     assert!(say("POST", "/livez", "localhost").contains("405"));
     host.signal(Signal::TERM);
     host.end().exits(0);

@@ -9,7 +9,7 @@ use super::super::{Answer, Exit, Trouble, run::state};
 use crate::{
     config::{
         Loaded, budget, codes,
-        graph::{Graph, LETTERS},
+        graph::{Graph, LETTERS, WhenFull},
     },
     letter::Order,
     pipeline::{
@@ -39,6 +39,11 @@ pub(super) fn replay(loaded: &Loaded, engine: &Engine, folder: &Path, order: Ord
         .build()
         .map_err(|error| environment(format!("start a runtime: {error}")))?;
     let name = prepared.graph.name.clone();
+    if prepared.graph.edges.iter().any(|edge| edge.when_full != WhenFull::Block) {
+        let trouble =
+            Trouble::of(format!("replay letters of `{name}`, which is of several parts, where no host runs it"));
+        return Err(Box::new(Answer::failed(Exit::Usage, trouble.cure("run it, and replay them meanwhile"))));
+    }
     let outcome = runtime.block_on(async {
         let Some(store) = state::open(Some(folder), &[])? else { return Ok(Replayed::default()) };
         let (durable, restored) = state::restore(&store, &prepared, Some(folder), &[]).await?;

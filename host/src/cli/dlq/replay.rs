@@ -44,6 +44,9 @@ pub(in crate::cli) struct Replay {
     pub(super) at: Where,
     #[command(flatten)]
     pub(super) picks: Picks,
+    /// Those of a part behind a durable edge, by the whole name that `ls` gives it.
+    #[arg(long, value_name = "NAME", conflicts_with = "dry_run")]
+    part: Option<String>,
     /// Only this letter, as `ls` names it.
     #[arg(long, value_name = "LETTER")]
     pub(super) letter: Option<u64>,
@@ -73,7 +76,8 @@ impl Replay {
             return dry::perform(&self);
         }
         let loaded = self.loaded()?;
-        let (pipeline, order) = (loaded.pipeline.name.value.clone(), self.order());
+        let (whole, order) = (loaded.pipeline.name.value.clone(), self.order());
+        let pipeline = self.part.clone().unwrap_or(whole);
         let replayed = match Place::open(&self.at.state, &self.at.socket)? {
             Place::Nowhere => Replayed { pipeline, ..Replayed::default() },
             Place::Host(socket) => {

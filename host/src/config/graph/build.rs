@@ -30,7 +30,7 @@ pub(super) fn format(source: &pipeline::Source) -> Option<Format> {
         // Whoever asks for fields of a topic's records takes them for JSON.
         Input::Http(_) | Input::Topic(..) | Input::Generate(_) | Input::HostMetrics(_) => Format::Json,
         // Which no file writes.
-        Input::Letters => Format::Raw,
+        Input::Passage(_) | Input::Letters => Format::Raw,
     };
     Some(source.decode.as_ref().map_or(default, |decode| decode.value))
 }

@@ -13,7 +13,7 @@ use super::{
         diagnostic::Flaw,
         pipeline::{DeadLetters, Retry},
     },
-    Consumer, Edge, Graph, Input, Output, Port, Producer, Sink, Source,
+    Consumer, Edge, Graph, Input, Output, Port, Producer, Sink, Source, WhenFull,
 };
 use crate::{
     batch::Limit,
@@ -97,7 +97,15 @@ pub(super) fn need_state(loaded: &Loaded, state: Option<&Path>, flaws: &mut Vec<
 impl Graph {
     /// The same graph with a sink for what nobody else reads of what its parts refuse, kept below `state`, and a source that
     /// gives it back.
-    pub fn with_letters(mut self, terms: &DeadLetters, state: &Path) -> Self {
+    pub fn with_letters(self, terms: &DeadLetters, state: &Path) -> Self {
+        let letters =
+            Letters { state: state.to_owned(), folder: PathBuf::new(), keep: terms.keep, max: terms.max.value };
+        self.lettered(Some(letters))
+    }
+
+    /// The same with letters on these terms, in a folder of its own.
+    pub(super) fn lettered(mut self, letters: Option<Letters>) -> Self {
+        let Some(letters) = letters else { return self };
         self.add_replays();
         let sources = (0..self.sources.len()).map(Producer::Source);
         let kept = |at: &usize| self.stages.get(*at).is_some_and(|stage| stage.on_error == OnError::DeadLetter);
@@ -106,19 +114,18 @@ impl Graph {
         let is_unread = |from: &Producer| !self.out_of(*from).any(|edge| edge.port == Port::Refused);
         let senders: Vec<Producer> = sources.chain(stages).chain(sinks).filter(is_unread).collect();
         let to = Consumer::Sink(self.sinks.len());
-        let edge = |(input, from)| Edge { from, port: Port::Refused, to, input, capacity: CAPACITY };
+        let edge = |(input, from)| Edge {
+            from,
+            port: Port::Refused,
+            to,
+            input,
+            capacity: CAPACITY,
+            when_full: WhenFull::Block,
+        };
         self.edges.extend(senders.into_iter().enumerate().map(edge));
-        let folder = Letters::folder(&self.name);
-        let letters = Letters { state: state.to_owned(), folder, keep: terms.keep, max: terms.max.value };
-        let (name, output) = (LETTERS.to_owned(), Output::DeadLetters(letters));
-        self.sinks.push(Sink {
-            name,
-            output,
-            format: Format::Raw,
-            retry: Retry::default(),
-            breaker: Breaker::default(),
-            asked: None,
-        });
+        let output = Output::DeadLetters(Letters { folder: Letters::folder(&self.name), ..letters });
+        let (name, breaker) = (LETTERS.to_owned(), Breaker::default());
+        self.sinks.push(Sink { name, output, format: Format::Raw, retry: Retry::default(), breaker, asked: None });
         self
     }
 
@@ -129,7 +136,7 @@ impl Graph {
         let consumers: Vec<Consumer> = stages.chain((0..self.sinks.len()).map(Consumer::Sink)).collect();
         for (number, to) in consumers.into_iter().enumerate() {
             let (port, input) = (Port::Named(number), Self::into(self, to).count());
-            self.edges.push(Edge { from, port, to, input, capacity: CAPACITY });
+            self.edges.push(Edge { from, port, to, input, capacity: CAPACITY, when_full: WhenFull::Block });
         }
         self.edges.sort_by_key(|edge| (edge.to, edge.input));
         self.sources.push(Source {
@@ -169,5 +176,18 @@ impl Graph {
         let stage = self.stages.iter().position(|stage| stage.name == name).map(Consumer::Stage);
         let sink = || self.sinks.iter().position(|sink| sink.name == name).map(Consumer::Sink);
         stage.or_else(sink).map(number).into_iter().collect()
+    }
+
+    /// The graph as its file has it, and the terms of its letters.
+    pub(super) fn without_letters(self) -> (Self, Option<Letters>) {
+        let mut whole = self.without_replays();
+        let letters = match whole.sinks.last().map(|sink| &sink.output) {
+            Some(Output::DeadLetters(letters)) => letters.clone(),
+            _ => return (whole, None),
+        };
+        whole.sinks.pop();
+        let gone = Consumer::Sink(whole.sinks.len());
+        whole.edges.retain(|edge| edge.to != gone);
+        (whole, Some(letters))
     }
 }

@@ -54,6 +54,11 @@ pub(super) async fn open_source(
             let terms = source::topic::Terms { reader, group, start: topic.start, stamp, has_ids: config.ids };
             Box::new(source::topic::open(topics.context(NO_TOPICS)?.topic(&topic.name), terms)?)
         }
+        Input::Passage(passage) => {
+            let (topic, writer) =
+                (topics.context(NO_TOPICS)?.topic(&passage.topic), topics::part(&passage.writer, name));
+            Box::new(source::passage::open(topic, &writer, &passage.reader, &topics::part(&graph.name, name))?)
+        }
         Input::Generate(generate) => source::generate::open(generate, stamp)?,
         Input::HostMetrics(metrics) => source::host_metrics::open(metrics, name, stamp, max_record)?,
         Input::Letters => anyhow::bail!("open letters as a source like any other"),

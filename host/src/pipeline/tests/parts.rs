@@ -36,7 +36,7 @@ use crate::{
 pub(super) fn plugin(digest: &str, maker: impl Maker + 'static) -> PluginPart {
     let about = letter::Plugin { name: "fake".to_owned(), version: "1".to_owned(), digest: digest.to_owned() };
     let (service, maker) = (Arc::default(), Arc::new(maker));
-    PluginPart { about, state_version: 1, needs: Vec::new(), generation: 1, service, maker }
+    PluginPart { written: digest.to_owned(), about, state_version: 1, needs: Vec::new(), generation: 1, service, maker }
 }
 
 /// A graph in short words. Every stage and sink reads a comma-separated list of outputs.
@@ -360,7 +360,8 @@ impl Plan {
             let to = at.checked_sub(self.stages.len()).map_or(Consumer::Stage(at), Consumer::Sink);
             for (input, reference) in from.split(", ").enumerate() {
                 let (from, port) = self.find(reference);
-                edges.push(Edge { from, port, to, input, capacity: Limit { records: self.capacity, bytes: 1 << 30 } });
+                let capacity = Limit { records: self.capacity, bytes: 1 << 30 };
+                edges.push(Edge { from, port, to, input, capacity, when_full: graph::WhenFull::Block });
             }
         }
         let source = |name: &str| graph::Source {
