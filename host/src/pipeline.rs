@@ -27,6 +27,7 @@ mod shelf;
 mod signature;
 pub mod sink_task;
 pub mod source_task;
+mod standby;
 pub mod topics;
 mod watch;
 

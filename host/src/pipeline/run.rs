@@ -70,6 +70,8 @@ pub enum Command {
     Epoch,
     /// For the breaker of a stage or sink.
     Breaker(Participant, Lever),
+    /// For the breaker of the plugin that stands in for that of the stage at this position.
+    Fallback(usize, Lever),
     /// Reload a plugin, or go back to the one before.
     Reload(reload::Order),
 }
@@ -370,6 +372,10 @@ impl Supervisor {
                         self.board.gate(who).into_iter().for_each(|gate| gate.pull(lever));
                         run.look(who).await;
                     }
+                    Command::Fallback(stage, lever) => {
+                        self.board.fallback_gates.get(&stage).into_iter().for_each(|gate| gate.pull(lever));
+                        run.look(Participant::Stage(stage)).await;
+                    }
                     Command::Reload(order) => reloads.order(order, &mut run).await,
                     Command::Drain(Drain { deadline, windows }) => {
                         if self.drain.is_none() {
@@ -471,9 +477,10 @@ impl Supervisor {
                     tracing::info!(pipeline = self.board.graph().name, "commits are quick again");
                 }
                 Action::Late(epoch, missing) => {
-                    let names: Vec<String> = missing.iter().map(|who| self.board.name(*who)).collect();
-                    tracing::warn!(pipeline = self.board.graph().name, epoch = epoch.0, waiting_for = ?names, "the epoch is late");
                     self.board.epoch_late(missing);
+                    let held = self.board.not_ready();
+                    let held: Vec<String> = held.iter().map(|held| format!("`{}`: {}", held.who, held.why)).collect();
+                    tracing::warn!(pipeline = self.board.graph().name, epoch = epoch.0, waiting_for = ?held, "the epoch is late");
                 }
                 Action::Finish => run.order(Order::Quit).await,
             }

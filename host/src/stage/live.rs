@@ -87,22 +87,20 @@ impl Live {
     /// # Errors
     /// When it cannot be made.
     pub fn new(spec: Arc<Spec>) -> Result<Self, Box<Fault>> {
-        let instance = Some(spec.maker.make(&spec.interrupt)?);
+        let instance = spec.maker.make(&spec.interrupt)?;
+        Ok(Self { instance: Some(instance), ..Self::idle(spec) })
+    }
+
+    /// The same without an instance until the first call.
+    pub fn idle(spec: Arc<Spec>) -> Self {
         let (gone, taken, called, portion) = Default::default();
-        let (first, narrowed) = (None, None);
-        Ok(Self {
-            spec,
-            instance,
-            is_fresh: true,
-            portion,
-            gone,
-            taken,
-            narrowed,
-            called,
-            first,
-            said: None,
-            unsaid: 0,
-        })
+        let (instance, first, narrowed) = (None, None, None);
+        Self { spec, instance, is_fresh: true, portion, gone, taken, narrowed, called, first, said: None, unsaid: 0 }
+    }
+
+    /// What it knows of its stage.
+    pub fn spec(&self) -> &Arc<Spec> {
+        &self.spec
     }
 
     /// A search through `len` rows.

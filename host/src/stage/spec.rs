@@ -21,6 +21,7 @@ pub trait Maker: Send + Sync {
 }
 
 /// What all workers of a stage know.
+#[derive(Clone)]
 pub struct Spec {
     /// Name of the stage.
     pub stage: String,
@@ -54,6 +55,8 @@ pub struct Spec {
     pub gate: Arc<Gate>,
     /// What becomes of records while that is open.
     pub then: Then,
+    /// The plugin that has them then, with a breaker of its own; of a filter or map only.
+    pub fallback: Option<Arc<Spec>>,
 }
 
 impl Spec {
@@ -65,6 +68,7 @@ impl Spec {
                 Then::Bypass => self.kind != Kind::Aggregate,
                 Then::Drop => true,
                 Then::DeadLetter => self.gate.letters_due().is_none(),
+                Then::Fallback => self.fallback.as_ref().is_some_and(|spec| spec.takes()),
             }
     }
 }

@@ -272,7 +272,8 @@ fn section(consumer: Consumer) -> &'static str {
     }
 }
 
-fn limit(capacity: &pipeline::Capacity) -> Limit {
+/// What a channel of this capacity holds.
+pub(super) fn limit(capacity: &pipeline::Capacity) -> Limit {
     Limit {
         records: usize::try_from(capacity.records.value).unwrap_or(usize::MAX),
         bytes: capacity.bytes.value.bytes(),
