@@ -47,6 +47,8 @@ use crate::{
 /// A stage's plugin, ready to make instances.
 #[derive(Clone)]
 pub struct PluginPart {
+    /// Where it was read from, as somebody named it.
+    pub written: String,
     /// What it is.
     pub about: letter::Plugin,
     /// Version of the states that it writes.
@@ -170,7 +172,7 @@ pub fn spec(graph: &Graph, at: usize, plugin: &PluginPart, board: &Board, interr
     };
     let own = Spec {
         stage: stage.name.clone(),
-        plugin: stage.plugin.clone(),
+        plugin: plugin.written.clone(),
         about: plugin.about.clone(),
         kind: stage.kind,
         wants: Wants::new(&plugin.needs, stage.key.as_deref()),
@@ -190,7 +192,7 @@ pub fn spec(graph: &Graph, at: usize, plugin: &PluginPart, board: &Board, interr
     // What stands in is called under the same rules, but for a breaker of its own, at which records wait.
     let stands_in = plugin.fallback.as_deref().zip(board.fallback_gates.get(&at)).map(|(part, gate)| {
         Arc::new(Spec {
-            plugin: stage.fallback.as_ref().map(|fallback| fallback.plugin.clone()).unwrap_or_default(),
+            plugin: part.written.clone(),
             about: part.about.clone(),
             wants: Wants::new(&part.needs, None),
             service: part.service.clone(),

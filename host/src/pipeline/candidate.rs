@@ -99,7 +99,7 @@ impl Build for Candidates {
         }
         crash::point("reload.kept");
         let fallback = self.fallbacks.get(stage).cloned().flatten();
-        Ok(PluginPart { fallback, ..part_of(then, &plugin, maker) })
+        Ok(PluginPart { fallback, ..part_of(then, &written, &plugin, maker) })
     }
 }
 

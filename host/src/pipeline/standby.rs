@@ -31,8 +31,8 @@ pub(super) fn written(stage: &config::Stage) -> impl Iterator<Item = (Place, &Sp
 /// # Errors
 /// Why it does not take the stage's configuration.
 pub(super) fn standing_in(stage: &Stage, plugin: &Plugin) -> Result<PluginPart, String> {
-    let needs = stage.fallback.as_ref().map(|fallback| fallback.needs.clone()).unwrap_or_default();
-    Ok(PluginPart { needs, ..part_of(stage, plugin, configured(stage, plugin)?) })
+    let (written, needs) = stage.fallback.clone().map(|fallback| (fallback.plugin, fallback.needs)).unwrap_or_default();
+    Ok(PluginPart { needs, ..part_of(stage, &written, plugin, configured(stage, plugin)?) })
 }
 
 /// A fault of a plugin that does not take the configuration of its stage.
