@@ -9,7 +9,7 @@ mod waits;
 use std::{
     collections::BTreeMap,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
     time::{Duration, Instant},
@@ -39,6 +39,7 @@ use crate::{
         generation::Service,
         lane::{Fill, Handle},
         meter::Meter,
+        stepping::Stepping,
     },
     topic::{Topic, Topics},
 };
@@ -108,6 +109,8 @@ pub struct Board {
     /// Rings when one of them has opened or closed.
     pub bell: Bell,
     state: Mutex<State>,
+    /// How records are called one by one, from the start of this process on.
+    stepping: OnceLock<Arc<Stepping>>,
     letters: Access,
     /// Of each source that reads a topic, the topic and the group.
     groups: Vec<Option<(Arc<Topic>, String)>>,
@@ -159,6 +162,7 @@ impl Board {
             sinks: meters(graph.sinks.len()),
             edges: graph.edges.iter().map(|_| Arc::default()).collect(),
             state: Mutex::default(),
+            stepping: OnceLock::new(),
             pulse: watch::Sender::default(),
             groups: graph.sources.iter().map(group).collect(),
             graph,
@@ -178,6 +182,16 @@ impl Board {
     /// The graph it shows.
     pub fn graph(&self) -> &Arc<Graph> {
         &self.graph
+    }
+
+    /// Has records called one by one until an epoch commits; what this process was told first counts.
+    pub fn step(&self, stepping: Stepping) {
+        self.stepping.get_or_init(|| Arc::new(stepping));
+    }
+
+    /// How records are called one by one, or were.
+    pub fn stepping(&self) -> Option<&Arc<Stepping>> {
+        self.stepping.get()
     }
 
     /// The breakers of stages, of what stands in for them, and of sinks, by name.
@@ -234,6 +248,10 @@ impl Board {
 
     /// Notes a commit by its ledger.
     pub fn epoch_committed(&self, account: Account) {
+        self.stepping()
+            .iter()
+            .filter(|stepping| stepping.epoch().0 < account.epoch)
+            .for_each(|stepping| stepping.end());
         let mut state = self.state();
         let took = state.begun.take().map_or(Duration::ZERO, |begun| begun.elapsed());
         state.late.clear();
@@ -273,11 +291,6 @@ impl Board {
     /// Notes how long a commit took to be written.
     pub fn epoch_written(&self, took: Duration) {
         self.state().took = took;
-    }
-
-    /// Notes that the epoch is late, and who holds it.
-    pub fn epoch_late(&self, missing: Vec<Participant>) {
-        self.state().late = missing;
     }
 
     /// Notes a restart inside the process.

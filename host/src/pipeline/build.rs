@@ -37,6 +37,7 @@ use crate::{
         outlet::{Edge, Outlet, Port},
         pace::Pace,
         prepare::Wants,
+        stepping::Journal,
         table::owner,
         worker::{Maker, ReadPorts, Spec, Worker},
     },
@@ -83,6 +84,8 @@ pub struct Parts {
     pub topics: Option<Arc<Topics>>,
     /// Where commits are kept beyond the process, and what is there.
     pub durable: Option<(Durable, Option<Restored>)>,
+    /// Where records are noted that are called one by one, of a host that keeps state.
+    pub journal: Option<Arc<Journal>>,
 }
 
 /// The lanes of one run.
@@ -188,6 +191,7 @@ pub fn spec(graph: &Graph, at: usize, plugin: &PluginPart, board: &Board, interr
         gate: board.stage_gates.get(at)?.clone(),
         then: stage.breaker.then.value,
         fallback: None,
+        stepping: board.stepping().cloned(),
     };
     // What stands in is called under the same rules, but for a breaker of its own, at which records wait.
     let stands_in = plugin.fallback.as_deref().zip(board.fallback_gates.get(&at)).map(|(part, gate)| {

@@ -321,7 +321,8 @@ impl Prepared {
         }
         self.keep();
         let reloading = Some(self.reloading());
-        Ok(Parts { graph: self.graph, sources, plugins: self.makers, sinks, letters, topics, reloading, durable: None })
+        let (graph, plugins, durable, journal) = (self.graph, self.makers, None, None);
+        Ok(Parts { graph, sources, plugins, sinks, letters, topics, reloading, durable, journal })
     }
 
     /// Lets the generation that was committed serve the stage at this position first; where its file holds another one by

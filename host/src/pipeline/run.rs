@@ -22,6 +22,7 @@ use super::{
     coordinator::{Action, Input, Participant},
     durable::{Durable, Restored},
     ending::{Ended, Ending},
+    falls,
     launch::{Run, TaskEnd, Writing, launch},
     ledger,
     reload::{self, Reloads},
@@ -125,19 +126,22 @@ pub(super) enum RunEnd {
 
 impl Supervisor {
     async fn supervise(mut self, parts: Parts) -> Ended {
-        let Parts { graph, sources, plugins, sinks, durable, reloading, letters: _, topics: _ } = parts;
+        let Parts { graph, sources, plugins, sinks, durable, reloading, journal, letters: _, topics: _ } = parts;
         let mut reloads = Reloads::new(self.board.clone(), plugins, reloading);
         let mut committed = Committed::empty(&graph);
         let (durable, restored) = durable.map_or((None, None), |(durable, restored)| (Some(durable), restored));
         self.durable = durable;
         let flags = sources.iter().filter_map(|source| source.paused()).collect();
         let openings = restored.as_ref().map(|restored| restored.openings.clone()).unwrap_or_default();
+        let falls = restored.as_ref().and_then(|restored| restored.falls.clone());
         let ending = match self.tasks(&graph, sources, sinks, &mut committed, restored).await {
             Err(error) => Ending::Failed(format!("{error:#}")),
             Ok(None) => Ending::Completed,
             Ok(Some((sources, sinks))) => {
-                let keeper = Keeper::new(self.board.clone(), self.durable.clone(), flags, openings);
-                keeper.around(self.run_until_end(&graph, &mut reloads, sources, sinks, &mut committed)).await
+                let (board, durable) = (self.board.clone(), self.durable.clone());
+                let keeper = Keeper::new(board.clone(), durable.clone(), flags, openings);
+                let run = self.run_until_end(&graph, &mut reloads, sources, sinks, &mut committed);
+                falls::around(&board, durable, journal, falls, keeper.around(run)).await
             }
         };
         self.board.set_phase(Phase::Ended);
@@ -476,12 +480,7 @@ impl Supervisor {
                 Action::Quick => {
                     tracing::info!(pipeline = self.board.graph().name, "commits are quick again");
                 }
-                Action::Late(epoch, missing) => {
-                    self.board.epoch_late(missing);
-                    let held = self.board.not_ready();
-                    let held: Vec<String> = held.iter().map(|held| format!("`{}`: {}", held.who, held.why)).collect();
-                    tracing::warn!(pipeline = self.board.graph().name, epoch = epoch.0, waiting_for = ?held, "the epoch is late");
-                }
+                Action::Late(epoch, missing) => self.board.epoch_late(epoch, missing),
                 Action::Finish => run.order(Order::Quit).await,
             }
         }

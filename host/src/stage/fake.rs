@@ -76,6 +76,7 @@ pub(crate) fn spec(kind: Kind, rules: Option<Rules>) -> Spec {
         gate: Arc::new(Gate::new(String::new(), Terms::never(), Bell::default())),
         then: Then::Pause,
         fallback: None,
+        stepping: None,
     }
 }
 

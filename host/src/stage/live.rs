@@ -140,7 +140,8 @@ impl Live {
                 if search.rest.is_empty() {
                     return Ok(None);
                 }
-                let most = [self.portion.most(Instant::now), self.narrowed.take(), Some(search.rest.len())];
+                let step = self.spec.steps().map(|_| 1);
+                let most = [self.portion.most(Instant::now), self.narrowed.take(), step, Some(search.rest.len())];
                 let most = most.into_iter().flatten().min().unwrap_or_default();
                 search.isolation = Isolation::new(most, self.is_fresh);
                 search.start = search.rest.start;
@@ -224,7 +225,7 @@ impl Live {
         ticket: Ticket,
         call: &mut impl FnMut(&mut dyn plugin::Instance, Range<usize>) -> Result<T, Box<Fault>>,
     ) -> Result<(), Box<Fault>> {
-        let len = rows.len().min(PROBE);
+        let len = rows.len().min(if self.spec.steps().is_some() { 1 } else { PROBE });
         let (began, mut all, mut last) = (Instant::now(), Sample::default(), String::new());
         let mut isolation = Isolation::new(len, self.is_fresh);
         while let Some(next) = isolation.next_call() {

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use super::{aggregate::Rules, gate::Gate, generation::Service, meter::Meter, prepare::Wants};
+use super::{aggregate::Rules, gate::Gate, generation::Service, meter::Meter, prepare::Wants, stepping::Stepping};
 use crate::{
     config::{OnError, Then},
     letter,
@@ -57,9 +57,16 @@ pub struct Spec {
     pub then: Then,
     /// The plugin that has them then, with a breaker of its own; of a filter or map only.
     pub fallback: Option<Arc<Spec>>,
+    /// How records are called one by one, for the host has fallen with one of them.
+    pub stepping: Option<Arc<Stepping>>,
 }
 
 impl Spec {
+    /// How records are called one by one, where they are.
+    pub fn steps(&self) -> Option<&Stepping> {
+        self.stepping.as_deref().filter(|stepping| stepping.is_on())
+    }
+
     /// Whether records can be taken in: the breaker lets them through, or they need no plugin.
     pub fn takes(&self) -> bool {
         self.gate.lets_through()

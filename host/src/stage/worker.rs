@@ -23,6 +23,7 @@ use super::{
     live::{Live, Settled},
     outcome::{Outcome, Rank},
     outlet::Port,
+    stepping::{Call, Step},
     table::{Changes, Saved},
     tally::Tally,
 };
@@ -222,6 +223,7 @@ impl Worker {
             let (spec, watermark, aggregate) = (&*self.spec, self.watermark, &mut self.aggregate);
             let settled = self.live.settle(&mut search, |instance, rows| {
                 let part = batch.slice(rows.start, rows.end);
+                let _in_hand = stepped(spec, &part)?;
                 answer(spec, watermark, aggregate.as_mut(), instance, part)
             });
             let Some(Settled { rows, came }) = settled.map_err(|fault| report(spec, *fault, Some(&batch)))? else {
@@ -349,6 +351,33 @@ struct Refused<'a> {
     fault: Option<&'a Fault>,
 }
 
+/// Notes that the records of a call are in hand, where there is to be only one at a time.
+///
+/// # Errors
+/// A fault of the only one, where the host fell while it was in hand.
+fn stepped<'s>(spec: &'s Spec, part: &Batch) -> Result<Option<Call<'s>>, Box<Fault>> {
+    let step = spec.steps().map(|stepping| (stepping.take(&spec.stage, part), stepping.start()));
+    match step {
+        None => {
+            crash::on(part.values().iter());
+            Ok(None)
+        }
+        Some((Step::InHand(call), _)) => {
+            crash::on(part.values().iter());
+            Ok(Some(call))
+        }
+        Some((Step::Culprit, start)) => Err(Box::new(Fault {
+            kind: FaultKind::HostCrash,
+            message: format!("the host fell {} times, at last with this record in hand", start - 1),
+            at: Some(0),
+            place: None,
+            backtrace: Vec::new(),
+            stderr: String::new(),
+            fuel: 0,
+        })),
+    }
+}
+
 /// Turns down what a call refused.
 fn turn_down(spec: &Spec, part: &Batch, refused: &Refusals, outcome: &mut Outcome) -> Result<(), Failure> {
     let Refusals { at, reasons } = refused;
@@ -359,6 +388,9 @@ fn turn_down(spec: &Spec, part: &Batch, refused: &Refusals, outcome: &mut Outcom
 
 /// What becomes of record `at` of a batch, which is to blame for a fault.
 fn blame(spec: &Spec, batch: &Batch, at: usize, fault: &Fault) -> Result<Outcome, Failure> {
+    if let Some(stepping) = spec.steps().filter(|_| fault.kind == FaultKind::HostCrash) {
+        stepping.refused(&spec.stage, &batch.slice(at, at + 1));
+    }
     let mut outcome = Outcome::default();
     (outcome.tally.received, outcome.tally.refused) = (1, 1);
     let (at, reasons) = ([at as u32], [reason(fault)].iter().collect());

@@ -190,6 +190,7 @@ pub(crate) fn spec(guest: &str, engine: &Engine, on_error: OnError) -> anyhow::R
         then: Then::Pause,
         interrupt: Interrupt::default(),
         fallback: None,
+        stepping: None,
     }))
 }
 

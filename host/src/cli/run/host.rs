@@ -81,6 +81,7 @@ pub(super) async fn open(
         (Some(store), Some(folder)) => Some(Arc::new(state::topics(store, folder)?)),
         _ => None,
     };
+    let journal = host.state_folder().map(state::journal).transpose()?;
     let mut parts = Vec::new();
     for (Checked { file, mut prepared, .. }, durable) in checked.into_iter().zip(restored) {
         let name = prepared.graph.name.clone();
@@ -90,7 +91,7 @@ pub(super) async fn open(
         let opened = prepared.into_parts(topics.clone()).await.map_err(|error| {
             environment(unopened(format!("open `{name}` of {}: {error:#}", file.display()), &error))
         })?;
-        parts.push(Parts { durable, ..opened });
+        parts.push(Parts { durable, journal: journal.clone(), ..opened });
     }
 
     let running: Vec<Running> = parts.into_iter().map(pipeline::start).collect();

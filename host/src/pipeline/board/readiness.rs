@@ -10,6 +10,7 @@ use super::{
 };
 use crate::{
     config::graph::{Consumer, Producer},
+    epoch::Epoch,
     pipeline::coordinator::Participant,
 };
 
@@ -64,6 +65,13 @@ impl Board {
         all
     }
 
+    /// Notes that the epoch is late, and who holds it.
+    pub fn epoch_late(&self, epoch: Epoch, missing: Vec<Participant>) {
+        self.state().late = missing;
+        let held: Vec<String> = self.not_ready().iter().map(|held| format!("`{}`: {}", held.who, held.why)).collect();
+        tracing::warn!(pipeline = self.graph.name, epoch = epoch.0, waiting_for = ?held, "the epoch is late");
+    }
+
     /// Sources, stages and sinks that wait for room, and for whom.
     pub fn waits(&self) -> Vec<Wait> {
         let scene = self.scene(&self.state());
@@ -112,11 +120,15 @@ impl Board {
             let rate = stage.rate.filter(|_| self.stages.get(at).is_some_and(|meter| meter.is_paced()))?;
             Some((Participant::Stage(at), format!("its rate limit of {rate} lets no more through")))
         };
+        let steps = self.stepping().filter(|stepping| stepping.is_on()).map(|stepping| {
+            format!("its records are called one by one, for the host has fallen {} times", stepping.start() - 1)
+        });
+        let stepping = (0..self.graph.stages.len()).filter_map(|at| Some((Participant::Stage(at), steps.clone()?)));
         // A trouble is told before the rate, and of several troubles the first.
         let reasons = self.graph.stages.iter().enumerate().filter_map(paced);
         Scene {
             links: self.graph.edges.iter().map(link).collect(),
-            reasons: reasons.chain(self.troubles(state).into_iter().rev()).collect(),
+            reasons: stepping.chain(reasons).chain(self.troubles(state).into_iter().rev()).collect(),
             late: state.late.iter().copied().collect(),
         }
     }

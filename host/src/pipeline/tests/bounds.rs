@@ -1,6 +1,7 @@
 //! What a source may read, and when: its rate, what it may keep for a restart, its idle clock.
 
 use super::{super::coordinator::Participant, breakers::until, *};
+use crate::epoch::Epoch;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_source_keeps_its_rate() {
@@ -118,7 +119,7 @@ async fn whoever_waits_is_told_with_whom_they_all_wait_for_in_the_end() {
     assert_eq!(waits.iter().map(|wait| wait.who.as_str()).collect::<Vec<_>>(), expected);
     assert!(waits.iter().all(|wait| wait.why.as_ref().is_some_and(|why| why.contains("it tries again"))), "{waits:?}");
     board.epoch_begun();
-    board.epoch_late(vec![Participant::Source(0), Participant::Sink(0), Participant::Sink(1)]);
+    board.epoch_late(Epoch(1), vec![Participant::Source(0), Participant::Sink(0), Participant::Sink(1)]);
     let told = board.not_ready();
     let of = |who: &str| told.iter().find(|it| it.who == who).map(|it| it.why.as_str()).unwrap_or_default();
     assert!(of("in").contains("; it waits for `first`, which waits for `second`, which waits for `slow`: it tries"));

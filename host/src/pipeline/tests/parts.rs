@@ -454,6 +454,7 @@ impl Plan {
             reloading: None,
             topics: None,
             durable: None,
+            journal: None,
         }
     }
 }

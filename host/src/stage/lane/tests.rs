@@ -1,5 +1,9 @@
 //! What a lane lets in and gives out, and who is woken.
 
+use std::collections::VecDeque;
+
+use proptest::prelude::*;
+
 use super::*;
 use crate::{
     batch::Batch,
@@ -100,4 +104,83 @@ fn whoever_looks_on_sees_who_waits_for_room_and_what_waits_behind_a_barrier() {
     inbox.wait_blocking(|lanes| intake.take(lanes)).unwrap();
     assert_eq!(senders[0].offer(&mut Some(batch(1))), Ok(true));
     assert_eq!(marks(&handle), [(false, false), (false, false)]);
+}
+
+/// What senders and the receiver do.
+#[derive(Clone, Debug)]
+enum Act {
+    /// Lane `lane` is offered so many records, by somebody who does not wait.
+    Offer(usize, usize),
+    /// As much, by a task that is dropped if it has to wait.
+    Cancelled(usize, usize),
+    Barrier(usize),
+    Pop(usize),
+    /// At most so many records.
+    Part(usize, usize),
+}
+
+fn act() -> impl Strategy<Value = Act> {
+    prop_oneof![
+        (0usize..2, 1usize..9).prop_map(|(lane, records)| Act::Offer(lane, records)),
+        (0usize..2, 1usize..9).prop_map(|(lane, records)| Act::Cancelled(lane, records)),
+        (0usize..2).prop_map(Act::Barrier),
+        (0usize..2).prop_map(Act::Pop),
+        (0usize..2, 1usize..5).prop_map(|(lane, most)| Act::Part(lane, most)),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    /// Model P12: against plain queues of lengths, whatever is sent, given up while it waited, and taken in whole or in part, a
+    /// lane accounts for exactly what is in it; it never holds more than it may but for one batch alone; and once
+    /// everything has been taken it is as empty as in the beginning.
+    #[test]
+    fn a_lane_never_holds_more_than_it_may_and_loses_no_credit(acts in proptest::collection::vec(act(), 0..80)) {
+        let most = Limit { records: 6, bytes: 40 };
+        let (inbox, senders) = lanes(&[most; 2]);
+        // A barrier is 0.
+        let mut queues: [VecDeque<usize>; 2] = Default::default();
+        let fits = |queue: &VecDeque<usize>, records: usize| {
+            let held: usize = queue.iter().sum();
+            held == 0 || (held + records <= most.records && (held + records) * 5 <= most.bytes)
+        };
+        for act in acts {
+            match act {
+                Act::Offer(lane, records) => {
+                    let fits = fits(&queues[lane], records);
+                    prop_assert_eq!(senders[lane].offer(&mut Some(batch(records))), Ok(fits));
+                    queues[lane].extend(fits.then_some(records));
+                }
+                Act::Cancelled(lane, records) => {
+                    let fits = fits(&queues[lane], records);
+                    let sent = futures::FutureExt::now_or_never(senders[lane].send(batch(records)));
+                    prop_assert_eq!(sent, fits.then_some(Ok(())));
+                    queues[lane].extend(fits.then_some(records));
+                }
+                Act::Barrier(lane) => {
+                    senders[lane].send_blocking(Item::Barrier(Epoch(1))).unwrap();
+                    queues[lane].push_back(0);
+                }
+                Act::Pop(lane) | Act::Part(lane, _) => {
+                    let part = if let Act::Part(_, part) = act { part } else { usize::MAX };
+                    let item = inbox.wait_blocking(|lanes| Some(lanes[lane].pop_part(part))).unwrap();
+                    let taken = item.map(|item| item.load().map_or(0, |load| load.records));
+                    let expected = queues[lane].pop_front();
+                    prop_assert_eq!(taken, expected.map(|records| records.min(part)));
+                    if let Some(rest) = expected.filter(|records| *records > part) {
+                        queues[lane].push_front(rest - part);
+                    }
+                }
+            }
+            for (lane, (view, queue)) in inbox.handle().views().into_iter().zip(&queues).enumerate() {
+                let records: usize = queue.iter().sum();
+                prop_assert_eq!(view.fill, Fill { records, bytes: records * 5 });
+                let is_alone = queue.iter().filter(|records| **records > 0).count() <= 1;
+                prop_assert!(is_alone || (records <= most.records && records * 5 <= most.bytes), "lane {}", lane);
+            }
+        }
+        while inbox.wait_blocking(|lanes| Some(lanes.iter_mut().find_map(Lane::pop))).unwrap().is_some() {}
+        prop_assert_eq!(inbox.handle().fill(), [Fill::default(); 2]);
+    }
 }

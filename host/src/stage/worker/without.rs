@@ -3,7 +3,7 @@
 //! Owns the policies but for waiting, which the conductor does. Invariant: whatever the plugin that stands in has not done
 //! is left, in order.
 
-use super::{Answer, Refused, Settled, Worker, answer, blame, refuse, report, rows, turn_down};
+use super::{Answer, Refused, Settled, Worker, answer, blame, refuse, report, rows, stepped, turn_down};
 use crate::{
     batch::{Batch, Column},
     config::Then,
@@ -59,7 +59,9 @@ impl Worker {
         let (mut parts, mut search) = (Vec::new(), live.search(records.len()));
         loop {
             let settled = live.settle(&mut search, |instance, rows| {
-                answer(&spec, watermark, None, instance, records.slice(rows.start, rows.end))
+                let part = records.slice(rows.start, rows.end);
+                let _in_hand = stepped(&spec, &part)?;
+                answer(&spec, watermark, None, instance, part)
             });
             let settled = settled.map_err(|fault| report(&spec, *fault, Some(&records)))?;
             let Some(Settled { rows, came }) = settled else { break };
