@@ -13,7 +13,7 @@ pub mod coordinator;
 pub mod crew;
 pub mod durable;
 pub mod ending;
-mod falls;
+pub mod falls;
 pub mod generations;
 mod held;
 pub mod kept;

@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// The start from one commit at which records are called one by one.
-pub const STEPS: u32 = 3;
+const STEPS: u32 = 3;
 
 /// The starts of a pipeline from one commit, all of which have fallen but perhaps the last.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
