@@ -134,14 +134,14 @@ impl Supervisor {
         let flags = sources.iter().filter_map(|source| source.paused()).collect();
         let openings = restored.as_ref().map(|restored| restored.openings.clone()).unwrap_or_default();
         let falls = restored.as_ref().and_then(|restored| restored.falls.clone());
+        let keeper = Keeper::new(self.board.clone(), self.durable.clone(), flags, openings);
         let ending = match self.tasks(&graph, sources, sinks, &mut committed, restored).await {
             Err(error) => Ending::Failed(format!("{error:#}")),
             Ok(None) => Ending::Completed,
             Ok(Some((sources, sinks))) => {
                 let (board, durable) = (self.board.clone(), self.durable.clone());
-                let keeper = Keeper::new(board.clone(), durable.clone(), flags, openings);
                 let run = self.run_until_end(&graph, &mut reloads, sources, sinks, &mut committed);
-                falls::around(&board, durable, journal, falls, keeper.around(run)).await
+                keeper.around(falls::around(&board, durable, journal, falls, run)).await
             }
         };
         self.board.set_phase(Phase::Ended);
