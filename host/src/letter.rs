@@ -116,6 +116,8 @@ pub enum Kind {
     Exit,
     /// The breaker of its stage or sink was open: nobody has tried it.
     BreakerOpen,
+    /// The host fell whenever its stage was called with it.
+    HostCrash,
 }
 
 /// Name of the further column of refused records that says their kind, in one byte each: its place in [`KINDS`]. Absent
@@ -127,7 +129,7 @@ const WHY: &str = "why";
 const BY: &str = "by";
 
 /// A byte never changes its meaning, for it is kept.
-const KINDS: [Kind; 10] = [
+const KINDS: [Kind; 11] = [
     Kind::Refused,
     Kind::Decode,
     Kind::Trap,
@@ -138,6 +140,7 @@ const KINDS: [Kind; 10] = [
     Kind::BadReply,
     Kind::Exit,
     Kind::BreakerOpen,
+    Kind::HostCrash,
 ];
 
 impl Kind {
@@ -159,7 +162,7 @@ impl Kind {
     }
 
     /// All of them.
-    pub const ALL: [Self; 10] = KINDS;
+    pub const ALL: [Self; 11] = KINDS;
 
     /// What it is called in one word, in files and on the command line.
     pub fn name(self) -> &'static str {
@@ -174,6 +177,7 @@ impl Kind {
             Self::BadReply => "bad_reply",
             Self::Exit => "exit",
             Self::BreakerOpen => "breaker_open",
+            Self::HostCrash => "host_crash",
         }
     }
 }

@@ -14,6 +14,7 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
+pub use super::command::{Command, Drain};
 use super::{
     board::{Board, Phase},
     breakers::{self, Keeper},
@@ -22,9 +23,10 @@ use super::{
     coordinator::{Action, Input, Participant},
     durable::{Durable, Restored},
     ending::{Ended, Ending},
+    falls,
     launch::{Run, TaskEnd, Writing, launch},
     ledger,
-    reload::{self, Reloads},
+    reload::Reloads,
     sink_task::{SinkFailure, SinkTask},
     source_task::{OpenWindows, Order, SourceTask, Terms, Word},
     topics, watch,
@@ -35,7 +37,7 @@ use crate::{
     epoch::Epoch,
     lent::Lent,
     source::Role,
-    stage::{failure::Failure, gate::Lever, lane::Gone, pace::Pace},
+    stage::{failure::Failure, lane::Gone, pace::Pace},
     store::StoreError,
     time::{Clock, Wall},
 };
@@ -45,35 +47,6 @@ const RESTART: (Duration, Duration) = (Duration::from_millis(100), Duration::fro
 
 /// How long a run has to last for the waits to begin anew.
 const HEALTHY: Duration = Duration::from_secs(60);
-
-/// How a pipeline is to be drained.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Drain {
-    /// When what is not finished is given up.
-    pub deadline: Duration,
-    /// What becomes of windows that are open, where the host keeps state; where it does not, they close.
-    pub windows: OpenWindows,
-}
-
-impl Drain {
-    /// A drain that gives up after `deadline`, and keeps windows where they can be kept.
-    pub fn within(deadline: Duration) -> Self {
-        Self { deadline, windows: OpenWindows::Keep }
-    }
-}
-
-/// What a pipeline can be told.
-#[derive(Debug)]
-pub enum Command {
-    /// Take nothing new, finish what is under way, commit, end.
-    Drain(Drain),
-    /// Begin an epoch soon.
-    Epoch,
-    /// For the breaker of a stage or sink.
-    Breaker(Participant, Lever),
-    /// Reload a plugin, or go back to the one before.
-    Reload(reload::Order),
-}
 
 /// A pipeline that runs.
 #[derive(Debug)]
@@ -127,19 +100,22 @@ pub(super) enum RunEnd {
 
 impl Supervisor {
     async fn supervise(mut self, parts: Parts) -> Ended {
-        let Parts { graph, sources, plugins, sinks, durable, reloading, office: _, topics: _ } = parts;
+        let Parts { graph, sources, plugins, sinks, durable, reloading, journal, office: _, topics: _ } = parts;
         let mut reloads = Reloads::new(self.board.clone(), plugins, reloading);
         let mut committed = Committed::empty(&graph);
         let (durable, restored) = durable.map_or((None, None), |(durable, restored)| (Some(durable), restored));
         self.durable = durable;
         let flags = sources.iter().filter_map(|source| source.paused()).collect();
         let openings = restored.as_ref().map(|restored| restored.openings.clone()).unwrap_or_default();
+        let falls = restored.as_ref().and_then(|restored| restored.falls.clone());
+        let keeper = Keeper::new(self.board.clone(), self.durable.clone(), flags, openings);
         let ending = match self.tasks(&graph, sources, sinks, &mut committed, restored).await {
             Err(error) => Ending::Failed(format!("{error:#}")),
             Ok(None) => Ending::Completed,
             Ok(Some((sources, sinks))) => {
-                let keeper = Keeper::new(self.board.clone(), self.durable.clone(), flags, openings);
-                keeper.around(self.run_until_end(&graph, &mut reloads, sources, sinks, &mut committed)).await
+                let (board, durable) = (self.board.clone(), self.durable.clone());
+                let run = self.run_until_end(&graph, &mut reloads, sources, sinks, &mut committed);
+                keeper.around(falls::around(&board, durable, journal, falls, run)).await
             }
         };
         self.board.set_phase(Phase::Ended);
@@ -375,6 +351,10 @@ impl Supervisor {
                         self.board.gate(who).into_iter().for_each(|gate| gate.pull(lever));
                         run.look(who).await;
                     }
+                    Command::Fallback(stage, lever) => {
+                        self.board.fallback_gates.get(&stage).into_iter().for_each(|gate| gate.pull(lever));
+                        run.look(Participant::Stage(stage)).await;
+                    }
                     Command::Reload(order) => reloads.order(order, &mut run).await,
                     Command::Drain(Drain { deadline, windows }) => {
                         if self.drain.is_none() {
@@ -478,11 +458,7 @@ impl Supervisor {
                 Action::Quick => {
                     tracing::info!(pipeline = self.board.graph().name, "commits are quick again");
                 }
-                Action::Late(epoch, missing) => {
-                    let names: Vec<String> = missing.iter().map(|who| self.board.name(*who)).collect();
-                    tracing::warn!(pipeline = self.board.graph().name, epoch = epoch.0, waiting_for = ?names, "the epoch is late");
-                    self.board.epoch_late(missing);
-                }
+                Action::Late(epoch, missing) => self.board.epoch_late(epoch, missing),
                 Action::Finish => run.order(Order::Quit).await,
             }
         }

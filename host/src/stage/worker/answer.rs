@@ -1,17 +1,16 @@
-//! One call of a plugin with a part of a batch, and what its answer comes to.
+//! What one call answers, as far as it is known without a further one.
 //!
-//! Owns how answers are counted and where outputs go. It must not know what becomes of a fault. Invariant: the same part on
-//! the same state comes to the same answer.
+//! Owns the way from a checked reply to outputs and counts. It must not know which calls there are.
 
+use super::{Spec, rows};
 use crate::{
     batch::Batch,
     plugin::{Fault, Instance, Kind, Refusals, Selection},
     stage::{
         aggregate::{Aggregate, Folded, Full, Putback, misplaced},
         assemble::{assemble, others},
-        outcome::{Outcome, Rank},
+        outcome::Outcome,
         outlet::Port,
-        spec::Spec,
     },
 };
 
@@ -75,8 +74,4 @@ fn filtered(spec: &Spec, part: &Batch, Selection { keep, refused }: &Selection, 
     if spec.is_read.rest {
         outcome.put(Port::Rest, part.gather(&others(part.len(), [keep, &refused.at])));
     }
-}
-
-pub(super) fn rows(at: &[u32]) -> Vec<Rank> {
-    at.iter().map(|&at| Rank::Row(at)).collect()
 }
