@@ -9,13 +9,15 @@
 //! | is resent | whoever had no answer sends again | | plain | stays, and comes again |
 //! | forgets | what was not committed is gone | | outbox | was never sent: what is sent has been committed |
 
+use std::collections::BTreeSet;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
     codes,
     diagnostic::Flaw,
-    graph::{Consumer, Graph, Input, Output, Producer, Sink},
+    graph::{Consumer, Edge, Graph, Input, Output, Producer, Sink, WhenFull},
     load::Loaded,
 };
 use crate::{sink::http::Requests, source::journal::Answer, unit::Span};
@@ -119,9 +121,18 @@ fn of(graph: &Graph, at: usize, sink: String, is_kept: bool) -> Guaranteed {
         return Guaranteed { sink, guarantee: Guarantee::BestEffort, because };
     }
     let (mut loses, mut doubles) = (false, false);
-    let named = sources(graph, Consumer::Sink(at)).into_iter().filter_map(|at| graph.sources.get(at));
+    let consumer = Consumer::Sink(at);
+    let named = sources(graph, consumer, |_| true).into_iter().filter_map(|at| graph.sources.get(at));
     let of_sources = named.map(|source| (&source.name, of_source(&source.input)));
-    let of_sink = graph.sinks.get(at).map(|sink| (&sink.name, of_sink(&sink.output)));
+    // What comes over an edge that drops does not come again, but for requests that a receiver did not answer.
+    let is_fed = !sources(graph, consumer, |edge| !drops(edge)).is_empty();
+    let comes_again = |sink: &&Sink| is_fed || matches!(sink.output, Output::Http(..));
+    let of_sink = graph.sinks.get(at).filter(comes_again).map(|sink| (&sink.name, of_sink(&sink.output)));
+    for edge in way(graph, consumer, |_| true).into_iter().filter(|edge| drops(edge)) {
+        loses = true;
+        let (from, to) = (graph.producer(edge.from), graph.consumer(edge.to));
+        because.push(format!("the edge from `{from}` to `{to}` drops what it has no room for"));
+    }
     for (name, (risk, why)) in of_sources.chain(of_sink) {
         (loses, doubles) = (loses | risk.loses, doubles | risk.doubles);
         because.extend(why.map(|why| format!("`{name}`: {why}")));
@@ -182,22 +193,33 @@ fn of_sink(output: &Output) -> (Risk, Option<&'static str>) {
     }
 }
 
-/// The sources that `consumer` hears of, in ascending order.
-pub(super) fn sources(graph: &Graph, consumer: Consumer) -> Vec<usize> {
-    let (mut found, mut seen, mut next) = (std::collections::BTreeSet::new(), vec![consumer], vec![consumer]);
+fn drops(edge: &Edge) -> bool {
+    matches!(edge.when_full, WhenFull::Drop(_))
+}
+
+/// The edges of that kind over which `consumer` hears of sources.
+fn way(graph: &Graph, consumer: Consumer, is_crossed: impl Fn(&Edge) -> bool) -> Vec<&Edge> {
+    let (mut found, mut seen, mut next) = (Vec::new(), vec![consumer], vec![consumer]);
     while let Some(consumer) = next.pop() {
-        for edge in graph.into(consumer) {
-            match edge.from {
-                Producer::Source(at) => {
-                    found.insert(at);
-                }
-                Producer::Stage(at) if !seen.contains(&Consumer::Stage(at)) => {
-                    seen.push(Consumer::Stage(at));
-                    next.push(Consumer::Stage(at));
-                }
-                Producer::Stage(_) | Producer::Sink(_) => {}
+        for edge in graph.into(consumer).filter(|edge| is_crossed(edge)) {
+            found.push(edge);
+            if let Producer::Stage(at) = edge.from
+                && !seen.contains(&Consumer::Stage(at))
+            {
+                seen.push(Consumer::Stage(at));
+                next.push(Consumer::Stage(at));
             }
         }
     }
+    found
+}
+
+/// The sources that `consumer` hears of over edges of that kind, in ascending order.
+pub(super) fn sources(graph: &Graph, consumer: Consumer, is_crossed: impl Fn(&Edge) -> bool) -> Vec<usize> {
+    let source = |edge: &Edge| match edge.from {
+        Producer::Source(at) => Some(at),
+        Producer::Stage(_) | Producer::Sink(_) => None,
+    };
+    let found: BTreeSet<usize> = way(graph, consumer, is_crossed).into_iter().filter_map(source).collect();
     found.into_iter().collect()
 }

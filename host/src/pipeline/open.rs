@@ -24,13 +24,14 @@ use super::{
 use crate::{
     config::{
         Diagnostic, Loaded, codes,
-        graph::{self, Domain, Graph, Input, Letters, Output, PluginFacts, Stage, WhenFull},
+        graph::{self, Domain, Graph, Input, Letters, Medium, Output, Passage, PluginFacts, Stage, WhenFull},
         in_order,
     },
     disk::RealDisk,
     letter::{self, Origin, Origins, Part},
     log::Access,
     plugin::{Engine, Fault, Instance, Interrupt, Limits, LoadError, Plugin, standard},
+    queue::Queues,
     sink::{
         self, Sink,
         http::{
@@ -60,6 +61,8 @@ pub struct Prepared {
     candidates: Arc<Candidates>,
     /// Positions of stages whose file has changed since what serves first was committed.
     changed: Vec<usize>,
+    /// What stands between its parts, and drops.
+    queues: Arc<Queues>,
 }
 
 /// Instances of a plugin under the limits and the configuration of one stage.
@@ -126,7 +129,14 @@ pub fn open(loaded: &Loaded, engine: &Engine, state: Option<&Path>) -> Result<Pr
         let names = used.iter().map(|plugin| plugin.described().name.clone()).collect();
         let stages = (0..graph.stages.len()).collect();
         let candidates = Candidates { loaded, engine, graph: graph.clone(), stages, facts, state, names };
-        Ok(Prepared { graph, plugins: used, makers, candidates: Arc::new(candidates), changed: Vec::new() })
+        Ok(Prepared {
+            graph,
+            plugins: used,
+            makers,
+            candidates: Arc::new(candidates),
+            changed: Vec::new(),
+            queues: Arc::default(),
+        })
     } else {
         Err(in_order(faults))
     }
@@ -287,7 +297,17 @@ impl Prepared {
             let plugins = stages.iter().filter_map(|at| self.plugins.get(*at)).cloned().collect();
             let makers = stages.iter().filter_map(|at| self.makers.get(*at)).cloned().collect();
             let candidates = Arc::new(Candidates { stages, ..Candidates::clone(&self.candidates) });
-            (Self { graph: Arc::new(graph), plugins, makers, candidates, changed: Vec::new() }, feeders)
+            (
+                Self {
+                    graph: Arc::new(graph),
+                    plugins,
+                    makers,
+                    candidates,
+                    changed: Vec::new(),
+                    queues: self.queues.clone(),
+                },
+                feeders,
+            )
         };
         self.graph.domains().into_iter().map(picked).collect()
     }
@@ -301,7 +321,7 @@ impl Prepared {
         ensure!(is_whole, "open a pipeline of several parts as one: open each of its `domains`");
         let mut sources = Vec::new();
         for source in &self.graph.sources {
-            sources.push(open_source(&self.graph, source, topics.as_deref()).await?);
+            sources.push(open_source(&self.graph, source, topics.as_deref(), &self.queues).await?);
         }
         let letters = Access::default();
         let mut sinks: Vec<Box<dyn Sink>> = Vec::new();
@@ -325,11 +345,14 @@ impl Prepared {
                     let (disk, state) = (topics.disk().clone(), topics.state());
                     Box::new(sink::topic::open(config, topics.topic(&config.name), &writer, disk, state))
                 }
-                Output::Passage(passage) => {
+                Output::Passage(Passage { name, writer, medium: Medium::Log(max), .. }) => {
                     let topics = topics.as_deref().context(NO_TOPICS)?;
-                    let writer = topics::part(&passage.writer, &sink.name);
+                    let writer = topics::part(writer, &sink.name);
                     let (disk, state) = (topics.disk().clone(), topics.state());
-                    Box::new(sink::passage::open(topics.topic(&passage.topic), &writer, passage.max, disk, state))
+                    Box::new(sink::passage::open(topics.topic(name), &writer, *max, disk, state))
+                }
+                Output::Passage(Passage { name, medium: Medium::Queue(capacity, drops), .. }) => {
+                    Box::new(sink::queue::open(self.queues.queue(name, *capacity, *drops)))
                 }
                 Output::Stdout(_) => Box::new(sink::stdout::open(sink.format)?),
                 Output::Discard(_) => Box::new(sink::discard::open()),
@@ -437,6 +460,7 @@ async fn open_source(
     graph: &Graph,
     config: &graph::Source,
     topics: Option<&Topics>,
+    queues: &Queues,
 ) -> anyhow::Result<Box<dyn Source>> {
     let graph::Source { name, format, stamp, .. } = config;
     let max_record = config.max_record.bytes();
@@ -453,10 +477,12 @@ async fn open_source(
             let terms = source::topic::Terms { reader, group, start: topic.start, stamp, has_ids: config.ids };
             Box::new(source::topic::open(topics.context(NO_TOPICS)?.topic(&topic.name), terms)?)
         }
-        Input::Passage(passage) => {
-            let (topic, writer) =
-                (topics.context(NO_TOPICS)?.topic(&passage.topic), topics::part(&passage.writer, name));
-            Box::new(source::passage::open(topic, &writer, &passage.reader, &topics::part(&graph.name, name))?)
+        Input::Passage(Passage { name: edge, writer, reader, medium: Medium::Log(_) }) => {
+            let (topic, writer) = (topics.context(NO_TOPICS)?.topic(edge), topics::part(writer, name));
+            Box::new(source::passage::open(topic, &writer, reader, &topics::part(&graph.name, name))?)
+        }
+        Input::Passage(Passage { name: edge, medium: Medium::Queue(capacity, drops), .. }) => {
+            Box::new(source::queue::open(queues.queue(edge, *capacity, *drops)))
         }
         Input::Generate(generate) => source::generate::open(generate, stamp)?,
         Input::HostMetrics(metrics) => source::host_metrics::open(metrics, name, stamp, max_record)?,
