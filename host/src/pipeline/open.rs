@@ -3,6 +3,8 @@
 //! Owns the order of the checks: plugins are loaded and asked before the graph is, and nothing is opened before the
 //! whole of it has been found good (invariant 7). It must not know how a file is written or how a plugin is run.
 
+mod sources;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     num::NonZero,
@@ -24,7 +26,7 @@ use super::{
 use crate::{
     config::{
         Diagnostic, Loaded, codes,
-        graph::{self, Domain, Graph, Input, Letters, Medium, Output, Passage, PluginFacts, Stage, WhenFull},
+        graph::{self, Domain, Graph, Letters, Medium, Output, Passage, PluginFacts, Stage, WhenFull},
         in_order,
     },
     disk::RealDisk,
@@ -39,10 +41,6 @@ use crate::{
             outbox::{self, Outbox},
         },
         log::{Form, LogSink, Room},
-    },
-    source::{
-        self, Source,
-        journal::{self, Answer},
     },
     stage::{generation::Standing, worker::Maker},
     topic::Topics,
@@ -321,7 +319,7 @@ impl Prepared {
         ensure!(is_whole, "open a pipeline of several parts as one: open each of its `domains`");
         let mut sources = Vec::new();
         for source in &self.graph.sources {
-            sources.push(open_source(&self.graph, source, topics.as_deref(), &self.queues).await?);
+            sources.push(sources::open(&self.graph, source, topics.as_deref(), &self.queues).await?);
         }
         let letters = Access::default();
         let mut sinks: Vec<Box<dyn Sink>> = Vec::new();
@@ -455,55 +453,3 @@ impl Prepared {
 
 /// Why a topic cannot be opened; a check has refused it before.
 const NO_TOPICS: &str = "open a topic without state";
-
-async fn open_source(
-    graph: &Graph,
-    config: &graph::Source,
-    topics: Option<&Topics>,
-    queues: &Queues,
-) -> anyhow::Result<Box<dyn Source>> {
-    let graph::Source { name, format, stamp, .. } = config;
-    let max_record = config.max_record.bytes();
-    Ok(match &config.input {
-        Input::File(file) => Box::new(source::file::open(file, &graph.folder, name, *format, stamp, max_record)?),
-        Input::Stdin(stdin) => {
-            let source: Box<dyn Source> = Box::new(source::stdin::open(*format, stamp, max_record)?);
-            // Who writes to a pipe is not answered.
-            if stdin.journal { journaled(source, Answer::Accepted, graph, name, topics)? } else { source }
-        }
-        Input::Topic(topic, group) => {
-            let reader = topics::part(&graph.name, name);
-            let group = group.clone();
-            let terms = source::topic::Terms { reader, group, start: topic.start, stamp, has_ids: config.ids };
-            Box::new(source::topic::open(topics.context(NO_TOPICS)?.topic(&topic.name), terms)?)
-        }
-        Input::Passage(Passage { name: edge, writer, reader, medium: Medium::Log(_) }) => {
-            let (topic, writer) = (topics.context(NO_TOPICS)?.topic(edge), topics::part(writer, name));
-            Box::new(source::passage::open(topic, &writer, reader, &topics::part(&graph.name, name))?)
-        }
-        Input::Passage(Passage { name: edge, medium: Medium::Queue(capacity, drops), .. }) => {
-            Box::new(source::queue::open(queues.queue(edge, *capacity, *drops)))
-        }
-        Input::Generate(generate) => source::generate::open(generate, stamp)?,
-        Input::HostMetrics(metrics) => source::host_metrics::open(metrics, name, stamp, max_record)?,
-        Input::Http(http) => {
-            let decode = source::http::Decode { format: *format, stamp, max_record };
-            let source = source::http::open(http, name, decode, config.rate, source::http::Limits::default()).await?;
-            let source: Box<dyn Source> = Box::new(source);
-            if http.journal { journaled(source, http.answer(), graph, name, topics)? } else { source }
-        }
-    })
-}
-
-/// Puts a journal in front of a source.
-fn journaled(
-    source: Box<dyn Source>,
-    answer: Answer,
-    graph: &Graph,
-    name: &str,
-    topics: Option<&Topics>,
-) -> anyhow::Result<Box<dyn Source>> {
-    let topics = topics.context("open a journal without state")?;
-    let (disk, state, folder) = (topics.disk().clone(), topics.state().to_owned(), journal::folder(&graph.name, name));
-    Ok(Box::new(journal::open(source, journal::Terms { disk, state, folder, answer })))
-}

@@ -46,6 +46,18 @@ fn expected(records: u64) -> (String, String) {
     (lines(&served), lines(&|n| served(n) && n.is_multiple_of(2)))
 }
 
+/// Waits until a sink has written so much, and looks whether it is that.
+#[track_caller]
+fn until_written(folder: &Folder, name: &str, expected: &str) {
+    let began = Instant::now();
+    let length = || folder.path(name).metadata().map_or(0, |file| file.len());
+    while length() < expected.len() as u64 {
+        assert!(began.elapsed() < PATIENCE, "{name} has {} of {} bytes", length(), expected.len());
+        std::thread::yield_now();
+    }
+    assert!(folder.read(name) == expected, "{name} is another one");
+}
+
 /// T1: file → durable edge → file is exactly once through any crash of the host, in both parts.
 #[test]
 fn a_host_killed_again_and_again_carries_each_record_over_a_durable_edge_once() {
@@ -136,16 +148,12 @@ fn a_part_behind_a_durable_edge_is_told_under_the_name_of_its_pipeline() {
     let mut grown = std::fs::OpenOptions::new().append(true).open(folder.path("input.ndjson")).unwrap();
     grown.write_all(input(2_000).strip_prefix(&input(1_000)).unwrap().as_bytes()).unwrap();
     let (near, far) = expected(2_000);
-    while folder.read("near.ndjson") != near {
-        assert!(began.elapsed() < PATIENCE);
-    }
+    until_written(&folder, "near.ndjson", &near);
     let status = folder.run(&["status"]);
     assert!(status.out.contains("not ready: even: its breaker is open"), "{}", status.out);
     assert_eq!(folder.read("far.ndjson"), expected(1_000).1);
     folder.run(&["breaker", "reset", "p", "even"]).exits(0);
-    while folder.read("far.ndjson") != far {
-        assert!(began.elapsed() < PATIENCE);
-    }
+    until_written(&folder, "far.ndjson", &far);
     host.signal(Signal::TERM);
     host.end().exits(0);
 }
@@ -190,10 +198,8 @@ fn who_waits_behind_an_edge_that_drops_holds_nobody_and_what_is_dropped_is_shown
     let served = (0..records).filter(|n| 200 + n % 7 * 60 < 500).count();
     let mut grown = std::fs::OpenOptions::new().append(true).open(folder.path("input.ndjson")).unwrap();
     grown.write_all(input(records).as_bytes()).unwrap();
-    let began = Instant::now();
-    while folder.read("near.ndjson") != expected(records).0 {
-        assert!(began.elapsed() < PATIENCE);
-    }
+    let (near, far) = expected(records);
+    until_written(&folder, "near.ndjson", &near);
     folder.run(&["breaker", "reset", "p", "even"]).exits(0);
     host.signal(Signal::TERM);
     let said = host.end().exits(0);
@@ -204,7 +210,6 @@ fn who_waits_behind_an_edge_that_drops_holds_nobody_and_what_is_dropped_is_shown
     assert_eq!((count("received"), count("passed") + count("dropped")), (served as u64, served as u64), "{kept}");
     assert!(count("dropped") > 1_000 && count("passed") >= 4_000, "{kept}");
     // The last of the records are there, each once and in order.
-    let (_, far) = expected(records);
     let found = folder.read("far.ndjson");
     assert!(found.lines().count() > 1_000 && found.lines().last() == far.lines().last());
     let mut all = far.lines();
