@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     codes,
     diagnostic::Flaw,
-    graph::{Consumer, Edge, Graph, Input, Output, Producer, Sink, WhenFull},
+    graph::{Consumer, Edge, Graph, Input, Output, Port, Producer, Sink, WhenFull},
     load::Loaded,
 };
 use crate::{sink::http::Requests, source::journal::Answer, unit::Span};
@@ -124,16 +124,18 @@ fn of(graph: &Graph, at: usize, sink: String, is_kept: bool) -> Guaranteed {
     let consumer = Consumer::Sink(at);
     let named = sources(graph, consumer, |_| true).into_iter().filter_map(|at| graph.sources.get(at));
     let of_sources = named.map(|source| (&source.name, of_source(&source.input)));
-    // What comes over an edge that drops does not come again, but for requests that a receiver did not answer.
-    let is_fed = !sources(graph, consumer, |edge| !drops(edge)).is_empty();
-    let comes_again = |sink: &&Sink| is_fed || matches!(sink.output, Output::Http(..));
-    let of_sink = graph.sinks.get(at).filter(comes_again).map(|sink| (&sink.name, of_sink(&sink.output)));
     for edge in way(graph, consumer, |_| true).into_iter().filter(|edge| drops(edge)) {
         loses = true;
         let (from, to) = (graph.producer(edge.from), graph.consumer(edge.to));
         because.push(format!("the edge from `{from}` to `{to}` drops what it has no room for"));
     }
-    for (name, (risk, why)) in of_sources.chain(of_sink) {
+    // What comes over an edge that drops does not come again, but for requests that a receiver did not answer.
+    let is_fed = !sources(graph, consumer, |edge| !drops(edge)).is_empty();
+    // What another sink has in its place is as that one has it.
+    let sinks = in_place(graph, at).into_iter().filter_map(|at| graph.sinks.get(at));
+    let come_again = sinks.filter(|sink| is_fed || matches!(sink.output, Output::Http(..)));
+    let of_sinks = come_again.map(|sink| (&sink.name, of_sink(&sink.output)));
+    for (name, (risk, why)) in of_sources.chain(of_sinks) {
         (loses, doubles) = (loses | risk.loses, doubles | risk.doubles);
         because.extend(why.map(|why| format!("`{name}`: {why}")));
     }
@@ -193,6 +195,15 @@ fn of_sink(output: &Output) -> (Risk, Option<&'static str>) {
     }
 }
 
+/// The sink at this position, the one that stands in for it, and so on.
+fn in_place(graph: &Graph, at: usize) -> Vec<usize> {
+    let next = |at: &usize| {
+        let mut edges = graph.out_of(Producer::Sink(*at)).filter(|edge| edge.port == Port::Fallback);
+        edges.find_map(|edge| if let Consumer::Sink(to) = edge.to { Some(to) } else { None })
+    };
+    std::iter::successors(Some(at), next).collect()
+}
+
 fn drops(edge: &Edge) -> bool {
     matches!(edge.when_full, WhenFull::Drop(_))
 }
@@ -203,11 +214,14 @@ fn way(graph: &Graph, consumer: Consumer, is_crossed: impl Fn(&Edge) -> bool) ->
     while let Some(consumer) = next.pop() {
         for edge in graph.into(consumer).filter(|edge| is_crossed(edge)) {
             found.push(edge);
-            if let Producer::Stage(at) = edge.from
-                && !seen.contains(&Consumer::Stage(at))
-            {
-                seen.push(Consumer::Stage(at));
-                next.push(Consumer::Stage(at));
+            let above = match edge.from {
+                Producer::Stage(at) => Consumer::Stage(at),
+                Producer::Sink(at) if edge.port == Port::Fallback => Consumer::Sink(at),
+                Producer::Source(_) | Producer::Sink(_) => continue,
+            };
+            if !seen.contains(&above) {
+                seen.push(above);
+                next.push(above);
             }
         }
     }

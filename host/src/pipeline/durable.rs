@@ -12,7 +12,9 @@
 //! | 5 | a fact of a source, by source and key | in the source's own words |
 //! | 8, 9 | of a topic: a sink that writes, a group that reads | JSON: where its log stands, how far it has come (`topics`) |
 //! | 10 | a stage or sink whose breaker is open | JSON: why, since when, and when it is tried again |
+//! | 11 | the pipeline | JSON: how often the host fell with it since the last commit, and with which records (`falls`) |
 
+mod facts;
 mod group;
 
 use std::{
@@ -27,6 +29,7 @@ use super::{
     breakers::Openings,
     committed::{Committed, Point, SinkPoint, SourcePoint, StagePoint},
     coordinator::Participant,
+    falls::Falls,
     ledger, topics,
 };
 use crate::{
@@ -52,6 +55,7 @@ pub(super) const SINK: u8 = 3;
 pub(super) const GROUP: u8 = 4;
 pub(super) const FACT: u8 = 5;
 pub(super) const BREAKER: u8 = 10;
+const FALLS: u8 = 11;
 
 /// How long to wait before a full disk is asked again.
 const FULL: Duration = Duration::from_secs(1);
@@ -129,6 +133,8 @@ pub struct Restored {
     pub is_over: bool,
     /// Breakers that were open.
     pub openings: Openings,
+    /// How often the host fell.
+    pub falls: Option<Falls>,
     /// Stages whose state lies under the name that they had before.
     pub renamed: BTreeSet<usize>,
 }
@@ -163,6 +169,7 @@ impl Durable {
                 PIPELINE => parse(&place, value).map(|value: Whole| whole = Some(value)),
                 BREAKER => parse(&place, value)
                     .map(|opened| drop(found.openings.insert(place.participant.to_string(), opened))),
+                FALLS => parse(&place, value).map(|falls| found.falls = Some(falls)),
                 GROUP => group(&place, value)
                     .map(|(group, saved)| groups.push((place.participant.to_string(), group, saved))),
                 FACT => {
@@ -284,21 +291,6 @@ impl Durable {
             self.store.commit(commit).await?;
         }
         Ok(())
-    }
-
-    /// Writes which breakers are open, where before `kept` were.
-    ///
-    /// # Errors
-    /// The store's.
-    pub async fn keep_openings(&self, kept: &Openings, now_open: &Openings) -> Result<(), StoreError> {
-        let mut commit = Commit::of_facts(self.name.clone(), now());
-        for name in kept.keys().filter(|name| !now_open.contains_key(*name)) {
-            commit.delete(&Place::of(BREAKER, name));
-        }
-        for (name, opened) in now_open.iter().filter(|(name, opened)| kept.get(*name) != Some(*opened)) {
-            put(&mut commit, BREAKER, name, opened);
-        }
-        self.store.commit(commit).await.map(|_| ())
     }
 
     fn edges(&self) -> Vec<String> {

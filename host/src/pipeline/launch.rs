@@ -129,6 +129,7 @@ pub(super) fn launch(
     sinks: Vec<SinkTask>,
     committed: &Committed,
 ) -> Result<Run, (Failure, Vec<SourceTask>, Vec<SinkTask>)> {
+    board.stepping().into_iter().for_each(|stepping| stepping.begin_anew());
     let mut wiring = build::wire(graph, board, committed);
     let by_consumer: BTreeMap<Consumer, Handle> =
         wiring.inboxes.iter().map(|(to, inbox)| (*to, inbox.handle())).collect();

@@ -8,6 +8,7 @@ mod collect;
 mod drains;
 mod drops;
 mod durable;
+mod fallbacks;
 mod guests;
 mod letters;
 mod model;
