@@ -5,7 +5,7 @@
 
 use super::{
     Diagnostic, codes,
-    graph::{Graph, Input, Output, Stage},
+    graph::{Graph, Input, Medium, Output, Passage, Stage},
     host::LoadedHost,
 };
 use crate::{plugin::Kind, unit::Size};
@@ -79,6 +79,9 @@ fn of_part(graph: &Graph) -> Vec<Summand> {
     for sink in &graph.sinks {
         let encoded = if matches!(sink.output, Output::Discard(_)) { 0 } else { batch.saturating_add(BUFFER) };
         add(format!("buffers of the sink `{}`", sink.name), batch.saturating_add(encoded));
+        if let Output::Passage(Passage { medium: Medium::Queue(capacity, _), .. }) = &sink.output {
+            add(format!("what waits on the edge `{}`", sink.name), bytes(capacity.bytes));
+        }
         if let Output::Http(_, requests) = &sink.output {
             add(format!("requests in hand of the sink `{}`", sink.name), bytes(requests.bytes()));
         }

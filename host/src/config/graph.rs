@@ -33,7 +33,7 @@ mod render;
 mod topics;
 mod wiring;
 
-pub use domains::{Domain, Passage, WhenFull};
+pub use domains::{Domain, Medium, Passage, WhenFull};
 pub use letters::{LETTERS, Letters};
 pub use render::{Picture, render};
 
@@ -126,7 +126,7 @@ pub enum Input {
     Generate(source::generate::Config),
     /// Measures this machine.
     HostMetrics(source::host_metrics::Config),
-    /// Reads what another part of the pipeline has written to a durable edge.
+    /// Reads what another part of the pipeline has written.
     Passage(Passage),
 }
 
@@ -135,7 +135,7 @@ impl Input {
     pub fn knows_places(&self) -> bool {
         match self {
             Self::File(_) | Self::Generate(_) | Self::Http(_) => true,
-            // A topic's records bring the ids of where they stand in it, those of a durable edge the ones that they had.
+            // A topic's records bring the ids of where they stand in it, those of another part the ones that they had.
             Self::Stdin(_) | Self::HostMetrics(_) | Self::Topic(..) | Self::Passage(_) => false,
         }
     }
@@ -260,7 +260,7 @@ pub enum Output {
     Discard(sink::discard::Config),
     /// Keeps what could not be processed, which the host itself sees to.
     DeadLetters(Letters),
-    /// Writes to a durable edge, which another part of the pipeline reads.
+    /// Writes what another part of the pipeline reads.
     Passage(Passage),
 }
 

@@ -174,8 +174,9 @@ pub(super) fn launch(
         let point = committed.sinks.get(at).cloned().unwrap_or_default();
         let outlet = wiring.outlets.remove(&Producer::Sink(at)).unwrap_or_default();
         let (sender, committed) = (sink_sender.clone(), committed_epoch.clone());
+        let words = word_sender.clone();
         crew.spawn(Participant::Sink(at), async move {
-            let result = task.run(inbox, outlet, point, sender, committed).await;
+            let result = task.run(inbox, outlet, point, sender, words, committed).await;
             TaskEnd::Sink(Box::new(task), result)
         });
     }

@@ -3,6 +3,8 @@
 //! Owns the order of the checks: plugins are loaded and asked before the graph is, and nothing is opened before the
 //! whole of it has been found good (invariant 7). It must not know how a file is written or how a plugin is run.
 
+mod sources;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     num::NonZero,
@@ -25,13 +27,14 @@ use super::{
 use crate::{
     config::{
         Diagnostic, Loaded, codes,
-        graph::{self, Domain, Fallback, Graph, Input, Letters, Output, PluginFacts, Stage, WhenFull},
+        graph::{self, Domain, Fallback, Graph, Letters, Medium, Output, Passage, PluginFacts, Stage, WhenFull},
         in_order,
     },
     disk::RealDisk,
     letter::{self, Origin, Origins, Part},
     log::Access,
     plugin::{Engine, Fault, Instance, Interrupt, Limits, LoadError, Plugin, standard},
+    queue::Queues,
     sink::{
         self, Sink,
         http::{
@@ -39,10 +42,6 @@ use crate::{
             outbox::{self, Outbox},
         },
         log::{Form, LogSink, Room},
-    },
-    source::{
-        self, Source,
-        journal::{self, Answer},
     },
     stage::{generation::Standing, worker::Maker},
     topic::Topics,
@@ -61,6 +60,8 @@ pub struct Prepared {
     candidates: Arc<Candidates>,
     /// Positions of stages whose file has changed since what serves first was committed.
     changed: Vec<usize>,
+    /// What stands between its parts, and drops.
+    queues: Arc<Queues>,
 }
 
 /// Instances of a plugin under the limits and the configuration of one stage.
@@ -139,7 +140,14 @@ pub fn open(loaded: &Loaded, engine: &Engine, state: Option<&Path>) -> Result<Pr
         let stages = (0..graph.stages.len()).collect();
         let fallbacks = makers.iter().map(|part| part.fallback.clone()).collect();
         let candidates = Candidates { loaded, engine, graph: graph.clone(), stages, facts, state, names, fallbacks };
-        Ok(Prepared { graph, plugins: used, makers, candidates: Arc::new(candidates), changed: Vec::new() })
+        Ok(Prepared {
+            graph,
+            plugins: used,
+            makers,
+            candidates: Arc::new(candidates),
+            changed: Vec::new(),
+            queues: Arc::default(),
+        })
     } else {
         Err(in_order(faults))
     }
@@ -290,7 +298,17 @@ impl Prepared {
             let plugins = stages.iter().filter_map(|at| self.plugins.get(*at)).cloned().collect();
             let makers = stages.iter().filter_map(|at| self.makers.get(*at)).cloned().collect();
             let candidates = Arc::new(Candidates { stages, ..Candidates::clone(&self.candidates) });
-            (Self { graph: Arc::new(graph), plugins, makers, candidates, changed: Vec::new() }, feeders)
+            (
+                Self {
+                    graph: Arc::new(graph),
+                    plugins,
+                    makers,
+                    candidates,
+                    changed: Vec::new(),
+                    queues: self.queues.clone(),
+                },
+                feeders,
+            )
         };
         self.graph.domains().into_iter().map(picked).collect()
     }
@@ -304,7 +322,7 @@ impl Prepared {
         ensure!(is_whole, "open a pipeline of several parts as one: open each of its `domains`");
         let mut sources = Vec::new();
         for source in &self.graph.sources {
-            sources.push(open_source(&self.graph, source, topics.as_deref()).await?);
+            sources.push(sources::open(&self.graph, source, topics.as_deref(), &self.queues).await?);
         }
         let letters = Access::default();
         let mut sinks: Vec<Box<dyn Sink>> = Vec::new();
@@ -328,11 +346,14 @@ impl Prepared {
                     let (disk, state) = (topics.disk().clone(), topics.state());
                     Box::new(sink::topic::open(config, topics.topic(&config.name), &writer, disk, state))
                 }
-                Output::Passage(passage) => {
+                Output::Passage(Passage { name, writer, medium: Medium::Log(max), .. }) => {
                     let topics = topics.as_deref().context(NO_TOPICS)?;
-                    let writer = topics::part(&passage.writer, &sink.name);
+                    let writer = topics::part(writer, &sink.name);
                     let (disk, state) = (topics.disk().clone(), topics.state());
-                    Box::new(sink::passage::open(topics.topic(&passage.topic), &writer, passage.max, disk, state))
+                    Box::new(sink::passage::open(topics.topic(name), &writer, *max, disk, state))
+                }
+                Output::Passage(Passage { name, medium: Medium::Queue(capacity, drops), .. }) => {
+                    Box::new(sink::queue::open(self.queues.queue(name, *capacity, *drops)))
                 }
                 Output::Stdout(_) => Box::new(sink::stdout::open(sink.format)?),
                 Output::Discard(_) => Box::new(sink::discard::open()),
@@ -436,52 +457,3 @@ impl Prepared {
 
 /// Why a topic cannot be opened; a check has refused it before.
 const NO_TOPICS: &str = "open a topic without state";
-
-async fn open_source(
-    graph: &Graph,
-    config: &graph::Source,
-    topics: Option<&Topics>,
-) -> anyhow::Result<Box<dyn Source>> {
-    let graph::Source { name, format, stamp, .. } = config;
-    let max_record = config.max_record.bytes();
-    Ok(match &config.input {
-        Input::File(file) => Box::new(source::file::open(file, &graph.folder, name, *format, stamp, max_record)?),
-        Input::Stdin(stdin) => {
-            let source: Box<dyn Source> = Box::new(source::stdin::open(*format, stamp, max_record)?);
-            // Who writes to a pipe is not answered.
-            if stdin.journal { journaled(source, Answer::Accepted, graph, name, topics)? } else { source }
-        }
-        Input::Topic(topic, group) => {
-            let reader = topics::part(&graph.name, name);
-            let group = group.clone();
-            let terms = source::topic::Terms { reader, group, start: topic.start, stamp, has_ids: config.ids };
-            Box::new(source::topic::open(topics.context(NO_TOPICS)?.topic(&topic.name), terms)?)
-        }
-        Input::Passage(passage) => {
-            let (topic, writer) =
-                (topics.context(NO_TOPICS)?.topic(&passage.topic), topics::part(&passage.writer, name));
-            Box::new(source::passage::open(topic, &writer, &passage.reader, &topics::part(&graph.name, name))?)
-        }
-        Input::Generate(generate) => source::generate::open(generate, stamp)?,
-        Input::HostMetrics(metrics) => source::host_metrics::open(metrics, name, stamp, max_record)?,
-        Input::Http(http) => {
-            let decode = source::http::Decode { format: *format, stamp, max_record };
-            let source = source::http::open(http, name, decode, config.rate, source::http::Limits::default()).await?;
-            let source: Box<dyn Source> = Box::new(source);
-            if http.journal { journaled(source, http.answer(), graph, name, topics)? } else { source }
-        }
-    })
-}
-
-/// Puts a journal in front of a source.
-fn journaled(
-    source: Box<dyn Source>,
-    answer: Answer,
-    graph: &Graph,
-    name: &str,
-    topics: Option<&Topics>,
-) -> anyhow::Result<Box<dyn Source>> {
-    let topics = topics.context("open a journal without state")?;
-    let (disk, state, folder) = (topics.disk().clone(), topics.state().to_owned(), journal::folder(&graph.name, name));
-    Ok(Box::new(journal::open(source, journal::Terms { disk, state, folder, answer })))
-}

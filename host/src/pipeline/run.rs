@@ -202,6 +202,9 @@ impl Supervisor {
         }
         self.board.epoch_committed(ledger::account(graph, committed));
         if is_over {
+            for (task, point) in sink_tasks.iter_mut().zip(&committed.sinks) {
+                task.sink.rests(&point.position);
+            }
             tracing::info!(
                 pipeline = graph.name,
                 epoch = committed.epoch.0,
