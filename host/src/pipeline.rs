@@ -8,6 +8,7 @@ pub mod board;
 pub mod breakers;
 pub mod build;
 mod candidate;
+mod cellar;
 pub mod committed;
 pub mod coordinator;
 pub mod crew;

@@ -240,6 +240,18 @@ pub const FAMILIES: &[Family] = &[
             stages(view, to, |stage| stage.reading.state_bytes as f64);
         },
     ),
+    gauge(
+        "tidegate_stage_cold_groups",
+        "Groups of a stage that are not in memory but in the store alone",
+        &["pipeline", "stage"],
+        |view, to| stages(view, to, |stage| stage.reading.cold_groups as f64),
+    ),
+    counter(
+        "tidegate_stage_cold_reads_total",
+        "Groups that a stage has read from the store because they were needed again",
+        &["pipeline", "stage"],
+        |view, to| stages(view, to, |stage| stage.reading.cold_reads as f64),
+    ),
     counter(
         "tidegate_stage_evicted_groups_total",
         "Groups that a stage has given up because there was no room for them",

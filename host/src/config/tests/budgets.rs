@@ -93,6 +93,12 @@ fn groups_and_what_a_commit_holds_of_them_are_part_of_the_sum() {
     let mib = 1 << 20;
     assert_eq!(sum("aggregate: a,") - sum("filter: f,"), 2 * 128 * mib);
     assert_eq!(sum("aggregate: a, state: { max: 5MiB },") - sum("filter: f,"), 2 * 5 * mib);
+    let tight = sum("aggregate: a, state: { max: 1026MiB, memory: 1MiB },");
+    assert_eq!(
+        tight - sum("filter: f,"),
+        2 * mib + 205 * mib,
+        "what is known of groups that are not in memory is a fifth"
+    );
 }
 
 #[test]
