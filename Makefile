@@ -20,7 +20,7 @@ setup: ## Make sure that plugins can be built
 build: setup ## Build the host and the plugins it carries
 	cargo build --workspace
 
-demo: setup ## Collect this machine's metrics for DURATION (20s) and account for every record
+demo: setup ## Collect this machine's metrics for DURATION (20s), replace a plugin meanwhile, and account for every record
 	@DURATION=$(DURATION) scripts/demo
 
 test: setup ## Run every test

@@ -199,3 +199,28 @@ async fn the_telemetry_collector_loses_nothing_that_was_measured_or_posted() {
     }
     assert!(posted.iter().all(|line| line["unit"] == "s" && line["max"] == 0.024), "milliseconds became seconds");
 }
+
+/// The whole of `make demo`, in a shorter time: what a newcomer sees first.
+#[test]
+fn the_demo_swaps_a_plugin_takes_back_one_that_panics_and_accounts_for_every_record() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let ran = std::process::Command::new(root.join("scripts/demo"))
+        .env("TIDEGATE", env!("CARGO_BIN_EXE_tidegate"))
+        .env("CARGO_TARGET_DIR", Path::new(env!("CARGO_TARGET_TMPDIR")).join("author"))
+        .env("DURATION", "15s")
+        .output()
+        .unwrap();
+    let told = String::from_utf8_lossy(&ran.stderr);
+    assert!(ran.status.success(), "{told}");
+    for expected in ["generation 2 serves `wanted`", "generation 3 serves `wanted`", "ledger balanced"] {
+        assert!(told.contains(expected), "no `{expected}` in:\n{told}");
+    }
+    let fates: Vec<&str> = told
+        .lines()
+        .skip_while(|line| !line.contains("generation  sha256"))
+        .skip(1)
+        .take(3)
+        .flat_map(|line| ["replaced", "active", "rolled back"].into_iter().find(|fate| line.contains(fate)))
+        .collect();
+    assert_eq!(fates, ["replaced", "active", "rolled back"], "{told}");
+}

@@ -42,6 +42,8 @@ use crate::{
 /// A stage's plugin, ready to make instances.
 #[derive(Clone)]
 pub struct PluginPart {
+    /// Where it was read from, as somebody named it.
+    pub written: String,
     /// What it is.
     pub about: letter::Plugin,
     /// Version of the states that it writes.
@@ -162,7 +164,7 @@ pub fn spec(graph: &Graph, at: usize, plugin: &PluginPart, board: &Board, interr
     };
     Some(Arc::new(Spec {
         stage: stage.name.clone(),
-        plugin: stage.plugin.clone(),
+        plugin: plugin.written.clone(),
         about: plugin.about.clone(),
         kind: stage.kind,
         wants: Wants::new(&plugin.needs, stage.key.as_deref()),

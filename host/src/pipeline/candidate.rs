@@ -96,7 +96,7 @@ impl Build for Candidates {
                 .map_err(|error| format!("its bytes cannot be kept: {error}"))?;
         }
         crash::point("reload.kept");
-        Ok(part_of(then, &plugin, maker))
+        Ok(part_of(then, &written, &plugin, maker))
     }
 }
 

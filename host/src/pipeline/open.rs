@@ -115,7 +115,7 @@ pub fn open(loaded: &Loaded, engine: &Engine, state: Option<&Path>) -> Result<Pr
         match configured(stage, plugin) {
             Ok(maker) => {
                 used.push(plugin.clone());
-                makers.push(part_of(stage, plugin, maker));
+                makers.push(part_of(stage, &stage.plugin, plugin, maker));
             }
             Err(message) => faults.push(refused(loaded, stage, message)),
         }
@@ -208,8 +208,9 @@ fn told(written: &str, error: &LoadError) -> (&'static str, String, Option<Strin
 }
 
 /// A plugin, ready to serve a stage as its first generation.
-pub(super) fn part_of(stage: &Stage, plugin: &Plugin, maker: Configured) -> PluginPart {
+pub(super) fn part_of(stage: &Stage, written: &str, plugin: &Plugin, maker: Configured) -> PluginPart {
     PluginPart {
+        written: written.to_owned(),
         about: about(plugin),
         state_version: plugin.described().state_version,
         needs: stage.needs.clone(),

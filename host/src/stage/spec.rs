@@ -24,7 +24,7 @@ pub trait Maker: Send + Sync {
 pub struct Spec {
     /// Name of the stage.
     pub stage: String,
-    /// The plugin, as the configuration names it.
+    /// The plugin, as the configuration or a reload names it.
     pub plugin: String,
     /// What it is.
     pub about: letter::Plugin,

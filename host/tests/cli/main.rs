@@ -3,6 +3,7 @@
 mod answers;
 mod author;
 mod breakers;
+mod chaos;
 mod clients;
 mod compile;
 mod crashes;
@@ -12,6 +13,7 @@ mod kills;
 mod letters;
 mod outbox;
 mod plugins;
+mod receiver;
 mod receivers;
 mod reloads;
 mod secrets;

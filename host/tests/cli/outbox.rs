@@ -2,8 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    io::{BufRead as _, BufReader, Read as _, Write as _},
-    net::{SocketAddr, TcpListener, TcpStream},
+    net::SocketAddr,
     os::unix::process::ExitStatusExt as _,
     sync::{Arc, Mutex},
     time::{Duration, Instant},
@@ -88,46 +87,11 @@ fn is_refused(line: &str) -> bool {
     number.is_some_and(|n| n.parse::<u64>().unwrap().is_multiple_of(20))
 }
 
-/// Answers requests of one connection until it is closed.
-fn serve(stream: TcpStream, book: &Mutex<Book>) -> std::io::Result<()> {
-    stream.set_read_timeout(Some(PATIENCE))?;
-    let mut reader = BufReader::new(stream.try_clone()?);
-    loop {
-        let (mut key, mut length, mut head) = (String::new(), 0, String::new());
-        while reader.read_line(&mut head)? > 2 {
-            let line = head.to_ascii_lowercase();
-            if let Some(value) = line.strip_prefix("idempotency-key: ") {
-                value.trim().clone_into(&mut key);
-            }
-            if let Some(value) = line.strip_prefix("content-length: ") {
-                length = value.trim().parse().unwrap();
-            }
-            head.clear();
-        }
-        if head.is_empty() {
-            return Ok(());
-        }
-        let mut body = vec![0; length];
-        reader.read_exact(&mut body)?;
-        let answer = book.lock().unwrap().take(key, String::from_utf8(body).unwrap());
-        let Some(status) = answer else { return Ok(()) };
-        write!(&stream, "HTTP/1.1 {status} Fine\r\ncontent-length: 0\r\n\r\n")?;
-    }
-}
-
-/// A receiver that outlives every host, and its book.
+/// A receiver, and its book.
 fn receiver() -> (SocketAddr, Arc<Mutex<Book>>) {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let (address, book) = (listener.local_addr().unwrap(), Arc::<Mutex<Book>>::default());
+    let book = Arc::<Mutex<Book>>::default();
     let kept = book.clone();
-    std::thread::spawn(move || {
-        for stream in listener.incoming().flatten() {
-            let book = kept.clone();
-            // A host that falls breaks off what it is saying.
-            std::thread::spawn(move || serve(stream, &book));
-        }
-    });
-    (address, book)
+    (crate::receiver::receiver(move |key, body| kept.lock().unwrap().take(key, body)), book)
 }
 
 fn prepared(address: SocketAddr) -> Folder {

@@ -9,13 +9,14 @@ use tidegate::crash::RELOAD_POINTS;
 use crate::folder::{Folder, PATIENCE, Started, guest_described, guest_of};
 
 /// What a filter does with every record.
-const KEEP: &str = "(call $keep_all (local.get $batch))";
+pub(crate) const KEEP: &str = "(call $keep_all (local.get $batch))";
 /// As much work as keeping, for fuel is compared.
-const DROP: &str = "(drop (call $keep_all (local.get $batch))) (call $selection (i32.const 0) (i32.const 0))";
-const TRAP: &str = "unreachable";
+pub(crate) const DROP: &str =
+    "(drop (call $keep_all (local.get $batch))) (call $selection (i32.const 0) (i32.const 0))";
+pub(crate) const TRAP: &str = "unreachable";
 
 /// A filter that calls itself `name`.
-fn filter(name: &str, body: &str) -> Vec<u8> {
+pub(crate) fn filter(name: &str, body: &str) -> Vec<u8> {
     guest_of("filter", name, &function(body))
 }
 
@@ -72,7 +73,7 @@ fn until_last(folder: &Folder, count: usize, fate: &str) -> Value {
 }
 
 /// Puts a file in the place of another at once, as editors and compilers do.
-fn replace(folder: &Folder, name: &str, bytes: &[u8]) {
+pub(crate) fn replace(folder: &Folder, name: &str, bytes: &[u8]) {
     folder.write("new", bytes);
     fs::rename(folder.path("new"), folder.path(name)).unwrap();
 }

@@ -37,7 +37,7 @@ use crate::{
 pub(super) fn plugin(digest: &str, maker: impl Maker + 'static) -> PluginPart {
     let about = letter::Plugin { name: "fake".to_owned(), version: "1".to_owned(), digest: digest.to_owned() };
     let (service, maker) = (Arc::default(), Arc::new(maker));
-    PluginPart { about, state_version: 1, needs: Vec::new(), generation: 1, service, maker }
+    PluginPart { written: digest.to_owned(), about, state_version: 1, needs: Vec::new(), generation: 1, service, maker }
 }
 
 /// A graph in short words. Every stage and sink reads a comma-separated list of outputs.
