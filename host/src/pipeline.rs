@@ -20,6 +20,7 @@ pub mod kept;
 mod launch;
 pub mod ledger;
 pub mod letters;
+pub mod logs;
 pub mod open;
 pub mod reload;
 pub mod retry;

@@ -111,6 +111,17 @@ pub const FAMILIES: &[Family] = &[
             }
         },
     ),
+    gauge(
+        "tidegate_outbox_records",
+        "Records that wait in a sink's outbox, as of the last commit; absent where it has none",
+        &["pipeline", "sink"],
+        |view, to| {
+            for sink in &view.status.sinks {
+                let labels = vec![view.status.pipeline.clone(), sink.name.clone()];
+                to.extend(sink.waiting.map(|waiting| (labels, waiting as f64)));
+            }
+        },
+    ),
     gauge("tidegate_channel_records", "Records that wait in a channel", &["pipeline", "from", "to"], |view, to| {
         channels(view, to, |edge| edge.waiting.records as f64);
     }),
