@@ -37,8 +37,8 @@ pub use host::{Api, Host, LoadedHost, Log, LogFormat, LogLevel, Plugins, Threads
 pub use limits::{Fuel, Limits};
 pub use load::{Loaded, in_order, load};
 pub use pipeline::{
-    BatchSize, Capacity, DeadLetters, Edge, From, GiveUp, Late, OnError, Pipeline, Retry, Sink, Source, Stage, Target,
-    Watermark, Window,
+    BatchSize, Capacity, DeadLetters, Edge, From, GiveUp, Late, OnError, Overflow, Pipeline, Retry, Sink, Source,
+    Stage, Target, Watermark, Window,
 };
 pub use place::{Spanned, Table};
 pub use print::print;

@@ -14,6 +14,7 @@ pub mod coordinator;
 pub mod crew;
 pub mod durable;
 pub mod ending;
+pub mod forsaken;
 pub mod generations;
 mod held;
 pub mod kept;

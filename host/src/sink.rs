@@ -13,6 +13,7 @@ pub mod discard;
 pub mod file;
 pub mod http;
 pub mod log;
+pub mod passage;
 pub mod stdout;
 pub mod topic;
 pub mod writer;
@@ -126,6 +127,9 @@ pub trait Sink: Send {
     fn restore<'a>(&'a mut self, _position: &'a Value) -> BoxFuture<'a, anyhow::Result<()>> {
         std::future::ready(Ok(())).boxed()
     }
+
+    /// Says how far event time has come, in milliseconds since the Unix epoch.
+    fn mark(&mut self, _watermark: i64) {}
 
     /// Says that what is written from now on commits with this epoch.
     fn begins(&mut self, _epoch: Epoch) {}

@@ -15,6 +15,7 @@ pub mod generate;
 pub mod host_metrics;
 pub mod http;
 pub mod journal;
+pub mod passage;
 pub mod stdin;
 pub mod stream;
 pub mod topic;
@@ -43,6 +44,9 @@ pub struct Chunk {
     pub answered: u64,
     /// Records that were there and are gone before they could be read; to be counted only.
     pub lost: u64,
+    /// How far event time had come in front of these records of the batch, in milliseconds since the Unix epoch; behind the
+    /// last one, where a position is the batch's length. Only where that came with the records.
+    pub watermarks: Vec<(usize, i64)>,
 }
 
 /// What a source answers when it is asked for records.

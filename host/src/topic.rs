@@ -76,6 +76,17 @@ struct Writer {
     access: Access,
     /// It is a part of this run, and opens its log itself.
     is_here: bool,
+    /// How far event time had come behind the records that it committed, where it says so.
+    told: Option<Told>,
+}
+
+/// How far event time had come behind the record in front of an offset.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Told {
+    /// Offset of the next record.
+    pub offset: u64,
+    /// In milliseconds since the Unix epoch.
+    pub watermark: i64,
 }
 
 #[derive(Debug, Default)]
@@ -186,9 +197,7 @@ impl Topic {
 
     /// Tells what the store knows of the log of `writer`.
     pub fn found(&self, writer: &str, written: Written) {
-        let bell = self.written.clone();
-        let blank = || Writer { known: None, access: Access::ringing(bell), is_here: false };
-        self.hub().writers.entry(writer.to_owned()).or_insert_with(blank).known = Some(written);
+        self.hub().writer(writer, &self.written).known = Some(written);
     }
 
     /// Tells what the store knows of `group`; where it knows it from several commits, the furthest counts.
@@ -205,12 +214,21 @@ impl Topic {
 
     /// Where `writer`, a part of this run, leaves its log, and where that stood.
     pub fn write(&self, writer: &str) -> (Access, Option<Written>) {
-        let bell = self.written.clone();
-        let blank = || Writer { known: None, access: Access::ringing(bell), is_here: false };
         let mut hub = self.hub();
-        let writer = hub.writers.entry(writer.to_owned()).or_insert_with(blank);
+        let writer = hub.writer(writer, &self.written);
         writer.is_here = true;
         (writer.access.clone(), writer.known)
+    }
+
+    /// Tells how far event time has come behind what `writer` has committed.
+    pub fn tell(&self, writer: &str, told: Told) {
+        self.hub().writer(writer, &self.written).told = Some(told);
+        self.written.send_replace(());
+    }
+
+    /// What `writer` told last.
+    pub fn told(&self, writer: &str) -> Option<Told> {
+        self.hub().writers.get(writer)?.told
     }
 
     /// Makes the source `reader` the one that reads as `group`; how far the group has come, where anybody knows it.
@@ -326,6 +344,11 @@ impl Topic {
 }
 
 impl Hub {
+    fn writer(&mut self, name: &str, bell: &watch::Sender<()>) -> &mut Writer {
+        let blank = || Writer { known: None, access: Access::ringing(bell.clone()), is_here: false, told: None };
+        self.writers.entry(name.to_owned()).or_insert_with(blank)
+    }
+
     fn status(&self, behind: impl Fn(&Group) -> u64) -> Vec<GroupStatus> {
         let of = |(name, group): (&String, &Group)| GroupStatus {
             group: name.clone(),

@@ -103,6 +103,12 @@ async fn the_plugin_that_is_written_step_by_step_builds_and_runs() {
     fs::create_dir_all(&place).unwrap();
     fs::copy(&built[0].path, place.join("by_status.wasm")).unwrap();
     check("writing-a-plugin", folder.path()).await;
+    // It carries its vectors.
+    let mut verify = std::process::Command::new(env!("CARGO_BIN_EXE_tidegate"));
+    let verified =
+        verify.args(["plugin", "verify", "--config", r#"{ "min": 500 }"#]).arg(&built[0].path).output().unwrap();
+    let told = String::from_utf8_lossy(&verified.stdout);
+    assert!(verified.status.success() && told.contains("1 vector"), "{told}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -60,6 +60,8 @@ pub struct Facts {
     pub outputs: &'static [&'static str],
     /// Whether its side outputs are instead the fields of its configuration, in ascending order.
     pub outputs_from_config: bool,
+    /// Vectors that it has to pass before it serves, as JSON.
+    pub selftest: Option<&'static str>,
     /// Version of the states that it writes.
     pub state_version: u32,
     /// Versions of states that it can write.
@@ -110,6 +112,11 @@ pub fn describe<P: Plugin>() -> String {
     }
     if facts.outputs_from_config {
         say("outputs-from-config", json!(true));
+    }
+    if let Some(vectors) = facts.selftest {
+        // What is no JSON crosses as a text that says so, for the host to refuse.
+        let vectors = serde_json::from_str(vectors).unwrap_or_else(|error| json!(format!("no JSON: {error}")));
+        say("selftest", vectors);
     }
     if facts.kind == Kind::Aggregate {
         say("state-version", json!(facts.state_version));

@@ -95,6 +95,7 @@ pub use anyhow::{Error, Result};
 /// | `fields = ["/status", ..]` | JSON fields to read without parsing; then the value stays outside |
 /// | `values = true` or `false` | whether the value crosses, unless `fields` says it |
 /// | `name = ".."` | the plugin's name, unless it is the function's |
+/// | `selftest = "selftest.json"` | vectors in a file of the crate, which it has to pass before it serves |
 /// | `batch` | the function is `fn(config: &Config, batch: &Batch) -> Result<Selection>` |
 ///
 /// The function stays what it is, to be called and tested like any other; the plugin is a type of the same name.
@@ -121,7 +122,7 @@ pub use tidegate_plugin_macros::filter;
 /// |---|---|
 /// | `outputs = ["slow", ..]` | side outputs beside the main one; `.to("slow")` sends there |
 /// | `outputs_from_config` | the side outputs are the fields of the configuration, whatever they are called |
-/// | `needs`, `fields`, `values`, `name` | as for [`macro@filter`] |
+/// | `needs`, `fields`, `values`, `name`, `selftest` | as for [`macro@filter`] |
 /// | `batch` | the function is `fn(config: &Config, batch: &Batch, out: &mut Outputs) -> Result<()>` |
 ///
 /// ```
@@ -151,7 +152,7 @@ pub use tidegate_plugin_macros::map;
 /// | `state_version = 2` | version of the states that it writes; 1 unless given |
 /// | `writes_state_versions = [1, 2]` | versions that its `migrate` can write |
 /// | `needs = ["windows", ..]` | as for [`macro@filter`], and `windows`; `keys` are also those of groups |
-/// | `outputs`, `fields`, `values`, `name` | as for [`macro@map`] |
+/// | `outputs`, `fields`, `values`, `name`, `selftest` | as for [`macro@map`] |
 ///
 /// ```
 /// use tidegate_plugin::prelude::*;

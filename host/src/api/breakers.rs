@@ -59,11 +59,9 @@ pub(super) async fn pull(
     State(service): State<Arc<Service>>,
     Path((pipeline, name, lever)): Path<(String, String, Lever)>,
 ) -> Result<Json<Breaker>, Refused> {
-    let [one] = hosted(&service, Some(&pipeline))?[..] else {
-        return Err(refused(StatusCode::NOT_FOUND, "tell which pipeline is meant: the host runs several of that name"));
-    };
-    let found = one.breakers().find(|(_, breaker)| breaker.name == name);
-    let Some((who, _)) = found else {
+    let meant = hosted(&service, Some(&pipeline))?;
+    let of = |one: &Hosted| one.breakers().find(|(_, breaker)| breaker.name == name).map(|(who, _)| who);
+    let Some((one, who)) = meant.into_iter().find_map(|one| Some((one, of(one)?))) else {
         let error = format!("find the stage or sink `{name}`: `{pipeline}` has none of that name with a breaker");
         return Err(refused(StatusCode::NOT_FOUND, error));
     };

@@ -141,7 +141,7 @@ pub(super) struct Which {
 /// The pipelines that are meant.
 pub(super) fn hosted<'s>(service: &'s Service, named: Option<&str>) -> Result<Vec<&'s Arc<Hosted>>, Refused> {
     let all = service.pipelines.iter();
-    let meant: Vec<_> = all.filter(|one| named.is_none_or(|name| one.board.graph().name == name)).collect();
+    let meant: Vec<_> = all.filter(|one| named.is_none_or(|name| one.is_of(name))).collect();
     if meant.is_empty() {
         let named = named.unwrap_or_default();
         let error = format!("find the pipeline `{named}`: the host runs none of that name");
@@ -193,7 +193,11 @@ pub(super) async fn epoch(
     State(service): State<Arc<Service>>,
     Query(terms): Query<EpochTerms>,
 ) -> Result<Json<Committed>, Refused> {
-    let meant = hosted(&service, terms.pipeline.as_deref())?;
+    let mut meant = hosted(&service, terms.pipeline.as_deref())?;
+    // A part that is named itself is meant alone.
+    if let Some(named) = meant.iter().position(|one| Some(&one.board.graph().name) == terms.pipeline.as_ref()) {
+        meant = vec![meant.swap_remove(named)];
+    }
     let [one] = meant.as_slice() else {
         return Err(refused(StatusCode::NOT_FOUND, "tell which pipeline is meant: the host runs several"));
     };
@@ -201,6 +205,12 @@ pub(super) async fn epoch(
 }
 
 impl Hosted {
+    /// Whether it is the pipeline of that name, or one of its parts.
+    pub(super) fn is_of(&self, name: &str) -> bool {
+        let rest = self.board.graph().name.strip_prefix(name);
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+    }
+
     async fn epoch(&self, deadline: Duration) -> Result<Committed, Refused> {
         let pipeline = self.board.graph().name.clone();
         let (mut pulse, wanted) = self.board.pulse();

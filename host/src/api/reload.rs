@@ -113,10 +113,14 @@ async fn tell(service: &Service, terms: &Terms, what: What) -> Result<Json<Reloa
 fn find<'s>(service: &'s Service, terms: &Terms) -> Result<(&'s Hosted, usize, String, String), Refused> {
     let unknown = |what: String| refused(StatusCode::NOT_FOUND, what);
     let name = terms.pipeline.as_deref().unwrap_or_default();
-    let hosted = service.pipelines.iter().find(|hosted| hosted.board.graph().name == name);
-    let hosted = hosted.ok_or_else(|| unknown(format!("find the pipeline `{name}`: the host does not run it")))?;
     let stage = terms.stage.as_deref().unwrap_or_default();
-    let at = hosted.board.graph().stages.iter().position(|one| one.name == stage);
-    let at = at.ok_or_else(|| unknown(format!("find the stage `{stage}`: `{name}` has none of that name")))?;
+    let mut meant = service.pipelines.iter().filter(|hosted| hosted.is_of(name)).peekable();
+    if meant.peek().is_none() {
+        return Err(unknown(format!("find the pipeline `{name}`: the host does not run it")));
+    }
+    let at = |hosted: &Hosted| hosted.board.graph().stages.iter().position(|one| one.name == stage);
+    let found = meant.find_map(|hosted| Some((hosted, at(hosted)?)));
+    let (hosted, at) =
+        found.ok_or_else(|| unknown(format!("find the stage `{stage}`: `{name}` has none of that name")))?;
     Ok((hosted, at, name.to_owned(), stage.to_owned()))
 }

@@ -27,6 +27,12 @@ pub struct Summand {
 
 /// What `graph` may use, largest first.
 pub fn summands(graph: &Graph) -> Vec<Summand> {
+    let mut all: Vec<Summand> = graph.domains().iter().flat_map(|part| of_part(&part.graph)).collect();
+    all.sort_by(|a, b| b.bytes.cmp(&a.bytes).then_with(|| a.what.cmp(&b.what)));
+    all
+}
+
+fn of_part(graph: &Graph) -> Vec<Summand> {
     let mut all = Vec::new();
     let mut add = |what: String, bytes: u64| all.push(Summand { what, bytes });
     let name = &graph.name;
@@ -42,7 +48,7 @@ pub fn summands(graph: &Graph) -> Vec<Summand> {
         }
     }
     let seeks = |input: &Input| match input {
-        Input::File(_) | Input::Topic(..) | Input::Generate(_) => true,
+        Input::File(_) | Input::Topic(..) | Input::Generate(_) | Input::Passage(_) => true,
         Input::Http(config) => config.journal,
         Input::Stdin(config) => config.journal,
         Input::HostMetrics(_) => false,
@@ -85,7 +91,6 @@ pub fn summands(graph: &Graph) -> Vec<Summand> {
             add(format!("requests in hand of the sink `{}`", sink.name), bytes(requests.bytes()));
         }
     }
-    all.sort_by(|a, b| b.bytes.cmp(&a.bytes).then_with(|| a.what.cmp(&b.what)));
     all
 }
 

@@ -23,6 +23,7 @@ use crate::{
 };
 
 mod build;
+mod domains;
 mod fields;
 mod letters;
 mod order;
@@ -31,6 +32,7 @@ mod render;
 mod topics;
 mod wiring;
 
+pub use domains::{Domain, Passage, WhenFull};
 pub use letters::{LETTERS, Letters};
 pub use render::{Picture, render};
 
@@ -123,6 +125,8 @@ pub enum Input {
     Generate(source::generate::Config),
     /// Measures this machine.
     HostMetrics(source::host_metrics::Config),
+    /// Reads what another part of the pipeline has written to a durable edge.
+    Passage(Passage),
 }
 
 impl Input {
@@ -130,8 +134,8 @@ impl Input {
     pub fn knows_places(&self) -> bool {
         match self {
             Self::File(_) | Self::Generate(_) | Self::Http(_) => true,
-            // A topic's records bring the ids of where they stand in it.
-            Self::Stdin(_) | Self::HostMetrics(_) | Self::Topic(..) => false,
+            // A topic's records bring the ids of where they stand in it, those of a durable edge the ones that they had.
+            Self::Stdin(_) | Self::HostMetrics(_) | Self::Topic(..) | Self::Passage(_) => false,
         }
     }
 }
@@ -216,7 +220,7 @@ impl Sink {
     /// Whether there is anything that its breaker could leave alone: not where nothing fails, nor where records only wait for
     /// room on the host's own disk.
     pub fn has_breaker(&self) -> bool {
-        !matches!(self.output, Output::Discard(_) | Output::Topic(_) | Output::DeadLetters(_))
+        !matches!(self.output, Output::Discard(_) | Output::Topic(_) | Output::Passage(_) | Output::DeadLetters(_))
     }
 }
 
@@ -235,6 +239,8 @@ pub enum Output {
     Discard(sink::discard::Config),
     /// Keeps what could not be processed, which the host itself sees to.
     DeadLetters(Letters),
+    /// Writes to a durable edge, which another part of the pipeline reads.
+    Passage(Passage),
 }
 
 /// Who puts records out: position in [`Graph::sources`], [`Graph::stages`] or [`Graph::sinks`].
@@ -285,6 +291,8 @@ pub struct Edge {
     pub input: usize,
     /// Most records and bytes in it.
     pub capacity: batch::Limit,
+    /// What it does when it is full.
+    pub when_full: WhenFull,
 }
 
 impl Graph {
@@ -324,6 +332,7 @@ pub fn check(loaded: &Loaded, facts: &dyn Facts, state: Option<&Path>) -> Result
     let on_error = letters::default_of(state);
     let graph = build::build(loaded, &stages, &order, edges, &wanted, on_error);
     if let Some(graph) = &graph {
+        domains::check(loaded, graph, state.is_some(), &mut flaws);
         guarantee::check(loaded, graph, state.is_some(), &mut flaws);
     }
     let graph = graph.map(|graph| match state {

@@ -151,7 +151,7 @@ fn of_source(input: &Input) -> (Risk, Option<&'static str>) {
     let forgets = Risk { loses: true, ..Risk::default() };
     let resent = Risk { doubles: true, ..Risk::default() };
     match input {
-        Input::File(_) | Input::Topic(..) | Input::Generate(_) => (Risk::default(), None),
+        Input::File(_) | Input::Topic(..) | Input::Generate(_) | Input::Passage(_) => (Risk::default(), None),
         Input::Http(config) if config.answer() == Answer::Accepted => (
             Risk { loses: true, doubles: true },
             Some("what was answered at once and not committed is gone after a fall"),
@@ -175,7 +175,7 @@ fn of_sink(output: &Output) -> (Risk, Option<&'static str>) {
     match output {
         Output::File(config) if config.is_one_file() => (Risk::default(), None),
         Output::File(_) => (plain, Some("what was written to files of a template comes again after a fall")),
-        Output::Topic(_) | Output::Discard(_) | Output::DeadLetters(_) => (Risk::default(), None),
+        Output::Topic(_) | Output::Discard(_) | Output::DeadLetters(_) | Output::Passage(_) => (Risk::default(), None),
         Output::Http(_, Requests { outbox: Some(_), .. }) => (Risk::default(), None),
         Output::Http(..) => (plain, Some("what was posted and not committed is posted again after a fall")),
         Output::Stdout(_) => (plain, Some("what was written and not committed comes again after a fall")),

@@ -133,7 +133,7 @@ pub fn in_order(mut faults: Vec<Diagnostic>) -> Vec<Diagnostic> {
 }
 
 /// Fields of later versions, which a reader of their documentation may try.
-const LATER: &[&str] = &["when_full", "session", "sliding", "drift", "tests", "require_digest", "priority"];
+const LATER: &[&str] = &["session", "sliding", "drift", "tests", "require_digest", "priority"];
 
 pub(crate) fn misfit_told(misfit: &Misfit, text: &Arc<Text>) -> Diagnostic {
     let list = |words: &[&str]| words.iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", ");

@@ -375,6 +375,27 @@ pub struct Edge {
     /// How much the channel holds.
     #[serde(default)]
     pub capacity: Capacity,
+    /// What it does when it is full.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub when_full: Option<Spanned<Overflow>>,
+    /// Most bytes of a durable edge, above which its sender waits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max: Option<Spanned<Size>>,
+}
+
+/// Most bytes of a durable edge where it does not say.
+pub(crate) const MOST_IN_AN_EDGE: Size = Size(1 << 30);
+
+/// What an edge does when it is full.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Overflow {
+    /// Its sender waits.
+    #[default]
+    Block,
+    /// It is a log on disk, behind which a part of the pipeline begins that commits by itself: its sender does not wait for
+    /// who reads it.
+    Durable,
 }
 
 /// The name of a stage or sink.

@@ -13,6 +13,7 @@ use crate::plugin::Kind;
 mod advice;
 mod bad_files;
 mod budgets;
+mod domains;
 mod fuzz;
 mod graphs;
 mod guarantees;

@@ -26,7 +26,7 @@ use super::{
 use crate::{
     config::{
         Then,
-        graph::{self, Consumer, Graph, Input, Output, Sink, Source, Stage},
+        graph::{self, Consumer, Graph, Output, Sink, Source, Stage},
     },
     letter,
     log::Access,
@@ -124,9 +124,9 @@ impl Board {
     /// A board for a pipeline that has not been started, whose dead letters are found in `letters` once it has been, and
     /// what it reads of other pipelines in `topics`.
     pub fn new(graph: Arc<Graph>, letters: Access, topics: Option<&Topics>) -> Self {
-        let group = |source: &Source| match (&source.input, topics) {
-            (Input::Topic(config, group), Some(topics)) => Some((topics.topic(&config.name), group.clone())),
-            _ => None,
+        let group = |source: &Source| {
+            let (topic, group) = source.input.topic()?;
+            Some((topics?.topic(topic), group.to_owned()))
         };
         fn meters(n: usize) -> Vec<Arc<Meter>> {
             (0..n).map(|_| Arc::default()).collect()

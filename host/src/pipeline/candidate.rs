@@ -37,10 +37,14 @@ const STILL: Duration = Duration::from_millis(100);
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Builds candidates for the stages of one pipeline.
+#[derive(Clone)]
 pub(super) struct Candidates {
     pub(super) loaded: Loaded,
     pub(super) engine: Engine,
+    /// The graph as the file has it.
     pub(super) graph: Arc<Graph>,
+    /// Where each stage of the pipeline stands in it.
+    pub(super) stages: Vec<usize>,
     pub(super) facts: BTreeMap<String, PluginFacts>,
     pub(super) state: Option<PathBuf>,
     /// What the plugins call themselves whose states there are, by stage.
@@ -56,6 +60,7 @@ impl Candidates {
 
 impl Build for Candidates {
     fn build(&self, stage: usize, from: Option<&Path>) -> Result<PluginPart, String> {
+        let stage = *self.stages.get(stage).ok_or("there is no such stage")?;
         let now = self.graph.stages.get(stage).ok_or("there is no such stage")?;
         let (folder, written) = match from {
             Some(path) => (Path::new(""), path.to_string_lossy()),

@@ -12,7 +12,7 @@ use std::{
     thread::available_parallelism,
 };
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 
 use super::{
     build::{Parts, PluginPart},
@@ -24,7 +24,7 @@ use super::{
 use crate::{
     config::{
         Diagnostic, Loaded, codes,
-        graph::{self, Graph, Input, Letters, Output, PluginFacts, Stage},
+        graph::{self, Domain, Graph, Input, Letters, Output, PluginFacts, Stage, WhenFull},
         in_order,
     },
     disk::RealDisk,
@@ -124,7 +124,8 @@ pub fn open(loaded: &Loaded, engine: &Engine, state: Option<&Path>) -> Result<Pr
         let (graph, state) = (Arc::new(graph), state.map(Path::to_owned));
         let (loaded, engine) = (loaded.clone(), engine.clone());
         let names = used.iter().map(|plugin| plugin.described().name.clone()).collect();
-        let candidates = Candidates { loaded, engine, graph: graph.clone(), facts, state, names };
+        let stages = (0..graph.stages.len()).collect();
+        let candidates = Candidates { loaded, engine, graph: graph.clone(), stages, facts, state, names };
         Ok(Prepared { graph, plugins: used, makers, candidates: Arc::new(candidates), changed: Vec::new() })
     } else {
         Err(in_order(faults))
@@ -280,11 +281,24 @@ fn refused(loaded: &Loaded, stage: &Stage, message: String) -> Diagnostic {
 }
 
 impl Prepared {
+    /// The parts that commit by themselves, each with the positions of those that it reads.
+    pub fn domains(&self) -> Vec<(Self, BTreeSet<usize>)> {
+        let picked = |Domain { graph, stages, feeders }: Domain| {
+            let plugins = stages.iter().filter_map(|at| self.plugins.get(*at)).cloned().collect();
+            let makers = stages.iter().filter_map(|at| self.makers.get(*at)).cloned().collect();
+            let candidates = Arc::new(Candidates { stages, ..Candidates::clone(&self.candidates) });
+            (Self { graph: Arc::new(graph), plugins, makers, candidates, changed: Vec::new() }, feeders)
+        };
+        self.graph.domains().into_iter().map(picked).collect()
+    }
+
     /// Opens sources and sinks: ports are bound, files opened. `topics` are those of the host, where it keeps state.
     ///
     /// # Errors
     /// What cannot be opened.
     pub async fn into_parts(self, topics: Option<Arc<Topics>>) -> anyhow::Result<Parts> {
+        let is_whole = self.graph.edges.iter().all(|edge| edge.when_full == WhenFull::Block);
+        ensure!(is_whole, "open a pipeline of several parts as one: open each of its `domains`");
         let mut sources = Vec::new();
         for source in &self.graph.sources {
             sources.push(open_source(&self.graph, source, topics.as_deref()).await?);
@@ -310,6 +324,12 @@ impl Prepared {
                     let writer = topics::part(&self.graph.name, &sink.name);
                     let (disk, state) = (topics.disk().clone(), topics.state());
                     Box::new(sink::topic::open(config, topics.topic(&config.name), &writer, disk, state))
+                }
+                Output::Passage(passage) => {
+                    let topics = topics.as_deref().context(NO_TOPICS)?;
+                    let writer = topics::part(&passage.writer, &sink.name);
+                    let (disk, state) = (topics.disk().clone(), topics.state());
+                    Box::new(sink::passage::open(topics.topic(&passage.topic), &writer, passage.max, disk, state))
                 }
                 Output::Stdout(_) => Box::new(sink::stdout::open(sink.format)?),
                 Output::Discard(_) => Box::new(sink::discard::open()),
@@ -432,6 +452,11 @@ async fn open_source(
             let group = group.clone();
             let terms = source::topic::Terms { reader, group, start: topic.start, stamp, has_ids: config.ids };
             Box::new(source::topic::open(topics.context(NO_TOPICS)?.topic(&topic.name), terms)?)
+        }
+        Input::Passage(passage) => {
+            let (topic, writer) =
+                (topics.context(NO_TOPICS)?.topic(&passage.topic), topics::part(&passage.writer, name));
+            Box::new(source::passage::open(topic, &writer, &passage.reader, &topics::part(&graph.name, name))?)
         }
         Input::Generate(generate) => source::generate::open(generate, stamp)?,
         Input::HostMetrics(metrics) => source::host_metrics::open(metrics, name, stamp, max_record)?,

@@ -35,6 +35,7 @@ use crate::{
         outlet::{Control, Outlet, Port, Sent},
         tally::Tally,
     },
+    time::Mark,
 };
 
 /// How long a write under way may take to finish when the pipeline is taken down.
@@ -147,7 +148,8 @@ impl SinkTask {
                     reported = Some((epoch, point.position.clone()));
                     reports.send((self.number, epoch, point.clone())).await.map_err(|_| Gone)?;
                 }
-                Taken::Mark(_) | Taken::Close => {}
+                Taken::Mark(Mark::At(time) | Mark::Idle(time)) => self.sink.mark(time),
+                Taken::Close => {}
                 Taken::Over => {
                     self.settle(&mut reported, &mut committed);
                     return Ok(());

@@ -13,6 +13,7 @@ mod model;
 mod numbers;
 mod order;
 mod parts;
+mod passages;
 mod reloads;
 mod restarts;
 mod sinks;

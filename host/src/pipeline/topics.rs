@@ -18,10 +18,10 @@ use super::{
     letters,
 };
 use crate::{
-    config::graph::{Graph, Input, Output, Sink, Source},
+    config::graph::{Graph, Sink, Source},
     disk::Disk,
     log::{self, Skipped},
-    sink::topic::written,
+    sink::{passage, topic::written},
     source::topic::Held,
     store::{Commit, Place, Places, Store, StoreError},
     topic::{Spots, Topics, folder},
@@ -37,23 +37,23 @@ pub fn part(pipeline: &str, name: &str) -> String {
 
 /// Adds to an epoch's commit how far a source has read, where it reads a topic.
 pub(super) fn put_source(commit: &mut Commit, source: &Source, point: &SourcePoint) {
-    let Input::Topic(config, group) = &source.input else { return };
+    let Some((topic, group)) = source.input.topic() else { return };
     // A point that another kind of source left under that name says nothing of a topic.
     let held: Option<Held> = serde_json::from_value(point.position.0.clone()).ok();
-    if let Some(held) = held.filter(|held| held.topic == config.name && held.group == *group)
+    if let Some(held) = held.filter(|held| held.topic == topic && held.group == group)
         && let Ok(spots) = serde_json::to_vec(&held.spots)
     {
-        commit.put(&Place::group(READER, &config.name, 0, group.as_bytes(), None), &spots);
+        commit.put(&Place::group(READER, topic, 0, group.as_bytes(), None), &spots);
     }
 }
 
 /// Adds to an epoch's commit where the log of a sink stands, where it writes to a topic.
 pub(super) fn put_sink(commit: &mut Commit, sink: &Sink, point: &SinkPoint) {
-    let Output::Topic(config) = &sink.output else { return };
+    let Some(topic) = sink.output.topic() else { return };
     if written(&point.position).is_some()
         && let Ok(position) = serde_json::to_vec(&point.position)
     {
-        commit.put(&Place::group(WRITER, &config.name, 0, sink.name.as_bytes(), None), &position);
+        commit.put(&Place::group(WRITER, topic, 0, sink.name.as_bytes(), None), &position);
     }
 }
 
@@ -108,7 +108,9 @@ pub fn load(store: &Store, disk: Arc<dyn Disk>, state: &Path) -> Result<Topics, 
         visit(store, &pipeline, WRITER, |place, value| {
             let position = parse(place, value)?;
             if let Some(at) = written(&position) {
-                topics.topic(&place.participant).found(&part(&pipeline, &text(place)), at);
+                let (topic, writer) = (topics.topic(&place.participant), part(&pipeline, &text(place)));
+                topic.found(&writer, at);
+                passage::told(&position).into_iter().for_each(|told| topic.tell(&writer, told));
             }
             Ok(())
         })?;

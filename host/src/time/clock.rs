@@ -59,6 +59,13 @@ impl Clock {
         self.state = state;
     }
 
+    /// Moves the watermark to where somebody says that it is, which only he can know; whether it moved.
+    pub fn tell(&mut self, watermark: i64) -> bool {
+        let moves = watermark > self.state.watermark;
+        self.state.watermark = self.state.watermark.max(watermark);
+        moves
+    }
+
     /// Positions of the records that lie too far ahead of their arrival `now`: they are refused and move nothing.
     pub fn too_far_ahead(&self, times: &[i64], now: i64) -> Vec<u32> {
         let most = now.saturating_add(self.ahead);

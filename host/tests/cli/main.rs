@@ -7,6 +7,7 @@ mod chaos;
 mod clients;
 mod compile;
 mod crashes;
+mod edges;
 mod folder;
 mod interface;
 mod kills;

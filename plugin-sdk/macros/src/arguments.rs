@@ -24,7 +24,7 @@ pub(crate) enum Kind {
 }
 
 /// The attribute's arguments.
-#[derive(Default, Debug)]
+#[derive(Default)]
 pub(crate) struct Arguments {
     /// Whether the function takes the whole batch.
     pub(crate) batch: bool,
@@ -34,6 +34,8 @@ pub(crate) struct Arguments {
     pub(crate) fields: Vec<String>,
     pub(crate) outputs: Vec<String>,
     pub(crate) outputs_from_config: bool,
+    /// Path of a file of vectors, from the crate's folder.
+    pub(crate) selftest: Option<LitStr>,
     pub(crate) state_version: Option<u32>,
     pub(crate) writes_state_versions: Vec<u32>,
 }
@@ -67,6 +69,7 @@ impl Arguments {
                 self.outputs_from_config = true;
             }
             "name" => self.name = Some(text(value(meta)?)?.value()),
+            "selftest" => self.selftest = Some(text(value(meta)?)?.clone()),
             "values" => self.values = Some(boolean(value(meta)?)?),
             "needs" => self.needs = texts(value(meta)?, |word| check_need(kind, word))?,
             "fields" => self.fields = texts(value(meta)?, check_field)?,
@@ -94,9 +97,11 @@ impl Arguments {
 
 fn words(kind: Kind) -> &'static str {
     match kind {
-        Kind::Filter => "`batch`, `fields`, `name`, `needs`, `values`",
-        Kind::Map => "`batch`, `fields`, `name`, `needs`, `outputs`, `outputs_from_config`, `values`",
-        Kind::Aggregate => "`fields`, `name`, `needs`, `outputs`, `state_version`, `values`, `writes_state_versions`",
+        Kind::Filter => "`batch`, `fields`, `name`, `needs`, `selftest`, `values`",
+        Kind::Map => "`batch`, `fields`, `name`, `needs`, `outputs`, `outputs_from_config`, `selftest`, `values`",
+        Kind::Aggregate => {
+            "`fields`, `name`, `needs`, `outputs`, `selftest`, `state_version`, `values`, `writes_state_versions`"
+        }
     }
 }
 

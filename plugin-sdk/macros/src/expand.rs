@@ -206,6 +206,15 @@ fn facts(arguments: &Arguments, kind: Kind, item: &Ident) -> TokenStream {
     let fields = &arguments.fields;
     let outputs = &arguments.outputs;
     let from_config = arguments.outputs_from_config;
+    // Spanned as the author's text, so that a file that is not there is told at its name.
+    let selftest = arguments.selftest.as_ref().map_or_else(
+        || quote!(::core::option::Option::None),
+        |path| {
+            quote_spanned!(path.span()=> ::core::option::Option::Some(
+                ::core::include_str!(::core::concat!(::core::env!("CARGO_MANIFEST_DIR"), "/", #path))
+            ))
+        },
+    );
     let version = arguments.state_version.unwrap_or(1);
     let mut writes = arguments.writes_state_versions.clone();
     if !writes.contains(&version) {
@@ -221,6 +230,7 @@ fn facts(arguments: &Arguments, kind: Kind, item: &Ident) -> TokenStream {
             fields: &[#(#fields),*],
             outputs: &[#(#outputs),*],
             outputs_from_config: #from_config,
+            selftest: #selftest,
             state_version: #version,
             writes_state_versions: &[#(#writes),*],
         }

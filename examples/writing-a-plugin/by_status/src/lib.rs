@@ -17,7 +17,7 @@ struct Access {
     status: u16,
 }
 
-#[filter]
+#[filter(selftest = "selftest.json")]
 fn by_status(config: &Config, record: &Record) -> Result<bool> {
     Ok(record.json::<Access>()?.status >= config.min)
 }

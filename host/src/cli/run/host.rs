@@ -23,6 +23,8 @@ use crate::{
 pub(super) struct Opened {
     /// Its pipelines.
     pub(super) running: Vec<Running>,
+    /// Of each, the parts of the same file that it reads.
+    pub(super) feeders: Vec<Vec<usize>>,
     /// What is asked over the interface.
     pub(super) service: Arc<Service>,
     /// Drains that somebody asked for.
@@ -69,20 +71,29 @@ pub(super) async fn open(
         None => None,
     };
     let store = state::open(host.state_folder(), reset)?;
-    let mut restored = Vec::new();
-    for Checked { prepared, .. } in &checked {
-        restored.push(match &store {
-            Some(store) => Some(state::restore(store, prepared, host.state_folder(), reset).await?),
-            None => None,
-        });
+    let mut all = Vec::new();
+    for Checked { file, prepared, .. } in checked {
+        let (first, domains) = (all.len(), prepared.domains());
+        if let (Some(store), Some(folder)) = (&store, host.state_folder()) {
+            let names = domains.iter().map(|(part, _)| part.graph.name.as_str()).collect();
+            state::without(store, &prepared.graph.name, &names, folder, reset).await?;
+        }
+        for (prepared, feeders) in domains {
+            let durable = match &store {
+                Some(store) => Some(state::restore(store, &prepared, host.state_folder(), reset).await?),
+                None => None,
+            };
+            let feeders: Vec<usize> = feeders.into_iter().map(|at| first + at).collect();
+            all.push((file.clone(), prepared, durable, feeders));
+        }
     }
     // What is to be forgotten has been by now, in all pipelines.
     let topics = match (&store, host.state_folder()) {
         (Some(store), Some(folder)) => Some(Arc::new(state::topics(store, folder)?)),
         _ => None,
     };
-    let mut parts = Vec::new();
-    for (Checked { file, mut prepared, .. }, durable) in checked.into_iter().zip(restored) {
+    let (mut parts, mut feeders) = (Vec::new(), Vec::new());
+    for (file, mut prepared, durable, fed_by) in all {
         let name = prepared.graph.name.clone();
         if let Some((_, Some(restored))) = &durable {
             state::go_on(&mut prepared, restored)?;
@@ -91,6 +102,7 @@ pub(super) async fn open(
             environment(unopened(format!("open `{name}` of {}: {error:#}", file.display()), &error))
         })?;
         parts.push(Parts { durable, ..opened });
+        feeders.push(fed_by);
     }
 
     let running: Vec<Running> = parts.into_iter().map(pipeline::start).collect();
@@ -120,7 +132,7 @@ pub(super) async fn open(
     }
     servers.close();
     tracing::info!(pipelines = running.len(), socket = %path.display(), "running");
-    Ok(Opened { running, service, drains, all_ended, closing, servers, socket })
+    Ok(Opened { running, feeders, service, drains, all_ended, closing, servers, socket })
 }
 
 /// A source or sink that cannot be opened; a port that somebody else has is the most frequent reason.

@@ -14,7 +14,7 @@ use crate::{
     disk::{Disk, RealDisk},
     pipeline::{
         durable::{Durable, Restored, Signature, Unfit},
-        letters,
+        forsaken, letters,
         open::Prepared,
         topics,
     },
@@ -68,8 +68,14 @@ pub(super) async fn restore(
         give_up_journals(graph, folder, reset)?;
     }
     give_up_outboxes(graph, reset)?;
-    if let Some(folder) = folder.filter(|_| reset.iter().any(|name| name == "all")) {
-        let named = graph.topics_written().map(|(topic, sink)| (topic.to_owned(), topics::part(&graph.name, sink)));
+    if let Some(folder) = folder {
+        // What waits on a durable edge goes with the edge.
+        let is_all = reset.iter().any(|name| name == "all");
+        let is_edge = |sink: &str| sink.contains('>') && reset.iter().any(|name| name == sink);
+        let named = graph.topics_written().filter(|(_, sink)| is_all || is_edge(sink));
+        let named: BTreeSet<_> =
+            named.map(|(topic, sink)| (topic.to_owned(), topics::part(&graph.name, sink))).collect();
+        written.retain(|_| is_all);
         written.extend(named);
         give_up_topics(graph, folder, &written)?;
     }
@@ -79,6 +85,33 @@ pub(super) async fn restore(
     }
     crash::point("recover.restored");
     Ok((durable, restored))
+}
+
+/// Refuses to go on without parts of a pipeline that the store holds and its file does not have any more, or gives them up.
+pub(super) async fn without(
+    store: &Store,
+    pipeline: &str,
+    parts: &BTreeSet<&str>,
+    folder: &Path,
+    reset: &[String],
+) -> Result<(), Box<Answer>> {
+    let disk: Arc<dyn Disk> = Arc::new(RealDisk);
+    for part in forsaken::parts(store, pipeline, parts).map_err(unusable)? {
+        if !reset.iter().any(|name| name == "all") {
+            let trouble = Trouble::of(format!(
+                "`{pipeline}`: go on without its part `{part}`, which the store holds: it began at an edge that its file has no more"
+            ));
+            let cure =
+                "take the change of `edges` back, or give up everything that is kept of it with `--reset-state all`";
+            return Err(Box::new(Answer::failed(Exit::Usage, trouble.code(codes::STATE_UNFIT).cure(cure))));
+        }
+        forsaken::give_up(store, &disk, folder, &part).await.map_err(|error| {
+            let trouble = Trouble::of(format!("give up what is kept of `{part}`: {error:#}"));
+            Box::new(Answer::failed(Exit::Environment, trouble.code(codes::STATE_UNUSABLE)))
+        })?;
+        tracing::warn!(pipeline, part, "it is given up: its file has it no more");
+    }
+    Ok(())
 }
 
 /// Lets the generations serve first that were committed.

@@ -67,6 +67,8 @@ enum Happening {
 struct Watch {
     service: Arc<Service>,
     commands: Vec<tokio::sync::mpsc::Sender<Command>>,
+    /// Of each pipeline, the parts of the same file that it reads.
+    feeders: Vec<Vec<usize>>,
     left: Vec<Left>,
     running: usize,
     /// When tasks that have not ended are left behind; set once a drain has begun.
@@ -78,13 +80,14 @@ struct Watch {
 
 /// Waits for the end of every pipeline, or for the second signal.
 pub(super) async fn watch(opened: Opened, terms: Terms, signals: Signals) -> Watched {
-    let Opened { running, service, mut drains, all_ended, closing, servers, socket } = opened;
+    let Opened { running, feeders, service, mut drains, all_ended, closing, servers, socket } = opened;
     let Signals { mut interrupt, mut terminate, mut hang_up } = signals;
     let over = terms.duration.map(|duration| Instant::now() + duration);
     let mut ticks = interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
     let mut watch = Watch {
         service,
+        feeders,
         commands: running.iter().map(|running| running.commands.clone()).collect(),
         left: running.iter().map(|running| Left { board: running.board.clone(), ended: None }).collect(),
         running: running.len(),
@@ -202,6 +205,13 @@ impl Watch {
         let ending = ended.ending.clone();
         left.ended = Some((ended, left.board.status()));
         self.note(at, &ending);
+        // What a part that failed has committed is there for the next run; nothing more will come to those behind it.
+        if !matches!(ending, Ending::Completed) {
+            let behind = self.feeders.iter().zip(&self.commands).filter(|(feeders, _)| feeders.contains(&at));
+            for (_, commands) in behind {
+                let _ = commands.try_send(Command::Drain(Drain::within(self.terms.drain_deadline)));
+            }
+        }
     }
 
     /// Tells the interface.

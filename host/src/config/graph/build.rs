@@ -29,6 +29,7 @@ pub(super) fn format(source: &pipeline::Source) -> Option<Format> {
         Input::File(_) | Input::Stdin(_) => Format::Lines,
         // Whoever asks for fields of a topic's records takes them for JSON.
         Input::Http(_) | Input::Topic(..) | Input::Generate(_) | Input::HostMetrics(_) => Format::Json,
+        Input::Passage(_) => Format::Raw,
     };
     Some(source.decode.as_ref().map_or(default, |decode| decode.value))
 }

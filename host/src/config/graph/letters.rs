@@ -11,7 +11,7 @@ use super::{
         diagnostic::Flaw,
         pipeline::{DeadLetters, Retry},
     },
-    Consumer, Edge, Graph, Output, Port, Producer, Sink,
+    Consumer, Edge, Graph, Output, Port, Producer, Sink, WhenFull,
 };
 use crate::{
     batch::Limit,
@@ -101,7 +101,15 @@ pub(super) fn need_state(loaded: &Loaded, state: Option<&Path>, flaws: &mut Vec<
 
 impl Graph {
     /// The same graph with a sink for what nobody else reads of what its parts refuse, kept below `state`.
-    pub fn with_letters(mut self, terms: &DeadLetters, state: &Path) -> Self {
+    pub fn with_letters(self, terms: &DeadLetters, state: &Path) -> Self {
+        let letters =
+            Letters { state: state.to_owned(), folder: PathBuf::new(), keep: terms.keep, max: terms.max.value };
+        self.lettered(Some(letters))
+    }
+
+    /// The same with letters on these terms, in a folder of its own.
+    pub(super) fn lettered(mut self, letters: Option<Letters>) -> Self {
+        let Some(letters) = letters else { return self };
         let sources = (0..self.sources.len()).map(Producer::Source);
         let kept = |at: &usize| self.stages.get(*at).is_some_and(|stage| stage.on_error == OnError::DeadLetter);
         let stages = (0..self.stages.len()).filter(kept).map(Producer::Stage);
@@ -109,19 +117,30 @@ impl Graph {
         let is_unread = |from: &Producer| !self.out_of(*from).any(|edge| edge.port == Port::Refused);
         let senders: Vec<Producer> = sources.chain(stages).chain(sinks).filter(is_unread).collect();
         let to = Consumer::Sink(self.sinks.len());
-        let edge = |(input, from)| Edge { from, port: Port::Refused, to, input, capacity: CAPACITY };
+        let edge = |(input, from)| Edge {
+            from,
+            port: Port::Refused,
+            to,
+            input,
+            capacity: CAPACITY,
+            when_full: WhenFull::Block,
+        };
         self.edges.extend(senders.into_iter().enumerate().map(edge));
-        let folder = Letters::folder(&self.name);
-        let letters = Letters { state: state.to_owned(), folder, keep: terms.keep, max: terms.max.value };
-        let (name, output) = (LETTERS.to_owned(), Output::DeadLetters(letters));
-        self.sinks.push(Sink {
-            name,
-            output,
-            format: Format::Raw,
-            retry: Retry::default(),
-            breaker: Breaker::default(),
-            asked: None,
-        });
+        let output = Output::DeadLetters(Letters { folder: Letters::folder(&self.name), ..letters });
+        let (name, breaker) = (LETTERS.to_owned(), Breaker::default());
+        self.sinks.push(Sink { name, output, format: Format::Raw, retry: Retry::default(), breaker, asked: None });
         self
+    }
+
+    /// The graph as its file has it, and the terms of its letters.
+    pub(super) fn without_letters(mut self) -> (Self, Option<Letters>) {
+        let letters = match self.sinks.last().map(|sink| &sink.output) {
+            Some(Output::DeadLetters(letters)) => letters.clone(),
+            _ => return (self, None),
+        };
+        self.sinks.pop();
+        let gone = Consumer::Sink(self.sinks.len());
+        self.edges.retain(|edge| edge.to != gone);
+        (self, Some(letters))
     }
 }

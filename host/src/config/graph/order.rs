@@ -43,7 +43,7 @@ pub(super) fn sort(stages: &[Settled<'_>], edges: &[Edge], flaws: &mut Vec<Flaw>
 }
 
 /// Every stage that is left is fed by one that is left, so that going upstream comes round.
-fn circle(feeders: &[BTreeSet<usize>], left: &BTreeSet<usize>) -> Vec<usize> {
+pub(super) fn circle(feeders: &[BTreeSet<usize>], left: &BTreeSet<usize>) -> Vec<usize> {
     let mut way: Vec<usize> = left.first().copied().into_iter().collect();
     while let Some(at) = way.last() {
         let feeder = feeders.get(*at).and_then(|feeders| feeders.iter().find(|feeder| left.contains(feeder)));

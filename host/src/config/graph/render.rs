@@ -4,7 +4,7 @@
 
 use std::fmt::Write;
 
-use super::{Consumer, Graph, Input, Output, Port, Producer, Windowing, outputs::word};
+use super::{Consumer, Edge, Graph, Input, Output, Port, Producer, Windowing, domains::is_durable, outputs::word};
 
 /// How a graph is drawn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,6 +72,7 @@ impl Graph {
                 Input::Topic(config, group) => format!("topic {}, group {group}", config.name),
                 Input::Generate(_) => "generate".to_owned(),
                 Input::HostMetrics(_) => "host_metrics".to_owned(),
+                Input::Passage(_) => "durable edge".to_owned(),
             };
             things.push((source.name.as_str(), kind));
         }
@@ -94,6 +95,7 @@ impl Graph {
                 Output::Topic(config) => format!("topic {}, kept {}, at most {}", config.name, config.keep, config.max),
                 Output::Stdout(_) => "stdout".to_owned(),
                 Output::Discard(_) => "discard".to_owned(),
+                Output::Passage(passage) => format!("durable edge, at most {}", passage.max),
                 Output::DeadLetters(letters) => format!("kept {}, at most {}", letters.keep, letters.max),
             };
             things.push((sink.name.as_str(), kind));
@@ -116,10 +118,17 @@ fn ascii(graph: &Graph, out: &mut String) -> std::fmt::Result {
         for edge in graph.out_of(producer) {
             let port = graph.port(edge.from, edge.port);
             let dot = if port.is_empty() { "" } else { "." };
-            writeln!(out, "  {dot}{port}{}─▶ {}", if port.is_empty() { "" } else { " " }, graph.consumer(edge.to))?;
+            let (space, arrow) = (if port.is_empty() { "" } else { " " }, if is_durable(edge) { "═▶" } else { "─▶" });
+            writeln!(out, "  {dot}{port}{space}{arrow} {}", graph.consumer(edge.to))?;
         }
     }
     Ok(())
+}
+
+/// What stands beside an edge: the output, and whether it is a log.
+fn label(graph: &Graph, edge: &Edge) -> String {
+    let words = [graph.port(edge.from, edge.port), if is_durable(edge) { "durable" } else { "" }];
+    words.into_iter().filter(|word| !word.is_empty()).collect::<Vec<_>>().join(", ")
 }
 
 fn dot(graph: &Graph, out: &mut String) -> std::fmt::Result {
@@ -129,7 +138,7 @@ fn dot(graph: &Graph, out: &mut String) -> std::fmt::Result {
         writeln!(out, "  {} [label={}];", quoted(name), quoted(&format!("{name}\n{kind}")))?;
     }
     for edge in &graph.edges {
-        let label = graph.port(edge.from, edge.port);
+        let label = label(graph, edge);
         let (from, to) = (quoted(graph.producer(edge.from)), quoted(graph.consumer(edge.to)));
         writeln!(
             out,
@@ -147,7 +156,7 @@ fn mermaid(graph: &Graph, out: &mut String) -> std::fmt::Result {
         writeln!(out, "  _{name}[\"{name}<br/>{}\"]", kind.replace('"', "#quot;").replace('<', "#lt;"))?;
     }
     for edge in &graph.edges {
-        let label = graph.port(edge.from, edge.port);
+        let label = label(graph, edge);
         let arrow = if label.is_empty() { "-->".to_owned() } else { format!("-- {label} -->") };
         writeln!(out, "  _{} {arrow} _{}", graph.producer(edge.from), graph.consumer(edge.to))?;
     }

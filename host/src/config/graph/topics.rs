@@ -30,21 +30,40 @@ pub(super) fn need_state(loaded: &Loaded, state: Option<&Path>, flaws: &mut Vec<
     }
 }
 
+impl Input {
+    /// The topic that is read, and the group: that of a durable edge has one.
+    pub fn topic(&self) -> Option<(&str, &str)> {
+        match self {
+            Self::Topic(config, group) => Some((&config.name, group)),
+            Self::Passage(passage) => Some((&passage.topic, &passage.reader)),
+            _ => None,
+        }
+    }
+}
+
+impl Output {
+    /// The topic that is written to.
+    pub fn topic(&self) -> Option<&str> {
+        match self {
+            Self::Topic(config) => Some(&config.name),
+            Self::Passage(passage) => Some(&passage.topic),
+            _ => None,
+        }
+    }
+}
+
 impl Graph {
     /// The topics that are read, each with the name of the source and its group.
     pub fn topics_read(&self) -> impl Iterator<Item = (&str, &str, &str)> {
-        self.sources.iter().filter_map(|source| match &source.input {
-            Input::Topic(config, group) => Some((config.name.as_str(), source.name.as_str(), group.as_str())),
-            _ => None,
+        self.sources.iter().filter_map(|source| {
+            let (topic, group) = source.input.topic()?;
+            Some((topic, source.name.as_str(), group))
         })
     }
 
     /// The topics that are written to, each with the name of the sink.
     pub fn topics_written(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.sinks.iter().filter_map(|sink| match &sink.output {
-            Output::Topic(config) => Some((config.name.as_str(), sink.name.as_str())),
-            _ => None,
-        })
+        self.sinks.iter().filter_map(|sink| Some((sink.output.topic()?, sink.name.as_str())))
     }
 
     /// Which topics wait for which: a sink that blocks when its topic is full holds up the reading of those above it. Each is

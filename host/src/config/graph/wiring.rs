@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, ops::Range};
 
 use super::{
     super::{Loaded, codes, diagnostic::Flaw, pipeline, place::Spanned, shape::closest},
-    Consumer, Edge, Port, Producer,
+    Consumer, Edge, Port, Producer, WhenFull,
     letters::LETTERS,
     outputs::{OWN, Settled},
 };
@@ -115,7 +115,7 @@ impl<'a> Names<'a> {
                 continue;
             }
             let default = pipeline::Capacity::default();
-            edges.push(Edge { from, port, to, input, capacity: limit(&default) });
+            edges.push(Edge { from, port, to, input, capacity: limit(&default), when_full: WhenFull::Block });
         }
     }
 
@@ -245,7 +245,13 @@ impl<'a> Names<'a> {
                     flaws
                         .push(Flaw::at(codes::DUPLICATE_KEY, &declared.from.span, message).cure("keep one of the two"));
                 }
-                Some(edge) => edge.capacity = limit(&declared.capacity),
+                Some(edge) => {
+                    edge.capacity = limit(&declared.capacity);
+                    if declared.when_full.as_ref().is_some_and(|written| written.value == pipeline::Overflow::Durable) {
+                        let max = declared.max.as_ref().map_or(pipeline::MOST_IN_AN_EDGE, |max| max.value);
+                        edge.when_full = WhenFull::Durable(max);
+                    }
+                }
                 None if self.loaded.broken.is(&["sinks", pair.1]) || self.loaded.broken.is(&["stages", pair.1]) => {}
                 None => {
                     let message = format!("`{}` does not read `{}`", pair.1, pair.0);

@@ -367,7 +367,8 @@ impl Plan {
             let to = at.checked_sub(self.stages.len()).map_or(Consumer::Stage(at), Consumer::Sink);
             for (input, reference) in from.split(", ").enumerate() {
                 let (from, port) = self.find(reference);
-                edges.push(Edge { from, port, to, input, capacity: Limit { records: self.capacity, bytes: 1 << 30 } });
+                let capacity = Limit { records: self.capacity, bytes: 1 << 30 };
+                edges.push(Edge { from, port, to, input, capacity, when_full: graph::WhenFull::Block });
             }
         }
         let source = |name: &str| graph::Source {

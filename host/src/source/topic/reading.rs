@@ -178,7 +178,7 @@ fn begin(readable: &Readable, known: Option<Spot>, start: Start) -> anyhow::Resu
 }
 
 /// How many of the first records of `batch` are within what is left; one at least where there are none before them.
-fn fitting(batch: &Batch, records: usize, bytes: usize, is_first: bool) -> usize {
+pub(in crate::source) fn fitting(batch: &Batch, records: usize, bytes: usize, is_first: bool) -> usize {
     let mut fits = batch.len().min(records);
     while fits > 0 && batch.slice(0, fits).bytes() > bytes {
         fits /= 2;

@@ -1,0 +1,6 @@
+use tidegate_plugin::prelude::*;
+
+#[filter(selftest = "nowhere.json")] //~ couldn't read
+fn wrong(record: &Record) -> Result<bool> {
+    Ok(true)
+}
