@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use super::{Aggregate, Rules, Windowing};
 use crate::{
     batch::{Batch, Column},
+    bug,
     epoch::Epoch,
     stage::{
         cellar::Share,
@@ -154,7 +155,7 @@ impl Aggregate {
             memory.cold.has(key, window).then_some((key, window))
         });
         let mut wanted: Vec<(&[u8], Window)> = touched.collect();
-        if wanted.is_empty() {
+        if wanted.is_empty() || bug::is_seeded("group-that-is-not-fetched") {
             return Ok(());
         }
         wanted.sort_unstable();
@@ -175,7 +176,8 @@ impl Aggregate {
     pub fn recall(&mut self, time: i64) -> Result<Upto, Failure> {
         let Some(memory) = self.memory.as_ref().filter(|memory| !memory.cold.is_empty()) else { return Ok(Upto::All) };
         let is_end = time == END && !matches!(self.rules.windowing, Windowing::Tumbling(_));
-        if !is_end && memory.cold.first_due().is_none_or(|due| due > time) {
+        let is_due = is_end || memory.cold.first_due().is_some_and(|due| due <= time);
+        if !is_due || bug::is_seeded("window-that-ends-without-its-groups") {
             return Ok(Upto::All);
         }
         let (most, passed) = (memory.share.most, memory.passed);
@@ -263,7 +265,9 @@ impl Aggregate {
     /// Lets groups leave memory, those first that were touched longest ago, where there are more than may be in it.
     pub fn chill(&mut self) {
         let Some(memory) = &mut self.memory else { return };
-        if !memory.is_settled && memory.share.cellar.committed() >= memory.handing {
+        let is_committed =
+            memory.share.cellar.committed() >= memory.handing || bug::is_seeded("group-gone-before-its-commit");
+        if !memory.is_settled && is_committed {
             (memory.is_settled, memory.is_stuck) = (true, false);
             self.table.confirm();
         }
