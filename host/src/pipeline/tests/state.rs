@@ -172,7 +172,7 @@ async fn groups_above_the_limit_lie_in_the_store_alone_and_come_back() {
     let board = running.board.clone();
     let reading = || board.stages[0].read();
     until(|| reading().tally.received == 3000).await;
-    // Marks come as the source idles, and each is a piece of work behind which groups may leave.
+    // Barriers come also while it idles, and groups may leave behind each.
     until(|| reading().groups <= 50 && reading().groups + reading().cold_groups == 500).await;
     assert!(reading().state_bytes <= 50 * GROUP, "{:?}", reading());
     running.commands.send(Command::Drain(Drain::within(PATIENCE))).await.unwrap();

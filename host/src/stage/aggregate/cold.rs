@@ -259,18 +259,24 @@ impl Aggregate {
 
     /// What changes are handed over next is of this epoch.
     pub fn barrier(&mut self, epoch: Epoch) {
+        self.confirm();
         self.memory.iter_mut().for_each(|memory| (memory.handing, memory.is_settled) = (epoch, false));
+    }
+
+    /// Notes where what was handed over has been committed.
+    fn confirm(&mut self) {
+        let Some(memory) = self.memory.as_mut().filter(|memory| !memory.is_settled) else { return };
+        let committed = memory.share.cellar.committed();
+        if committed >= memory.handing || bug::is_seeded("group-gone-before-its-commit") {
+            (memory.is_settled, memory.is_stuck) = (true, false);
+            self.table.confirm();
+        }
     }
 
     /// Lets groups leave memory, those first that were touched longest ago, where there are more than may be in it.
     pub fn chill(&mut self) {
+        self.confirm();
         let Some(memory) = &mut self.memory else { return };
-        let is_committed =
-            memory.share.cellar.committed() >= memory.handing || bug::is_seeded("group-gone-before-its-commit");
-        if !memory.is_settled && is_committed {
-            (memory.is_settled, memory.is_stuck) = (true, false);
-            self.table.confirm();
-        }
         let (most, used) = (memory.share.most, self.table.bytes().used);
         if memory.is_stuck || used <= most {
             return;

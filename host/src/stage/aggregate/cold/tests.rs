@@ -367,3 +367,17 @@ fn nothing_leaves_before_it_is_committed() {
     side.aggregate.chill();
     assert!(side.aggregate.len() <= 88, "{}", side.aggregate.len());
 }
+
+#[test]
+fn groups_leave_also_where_nothing_comes_but_barriers() {
+    let commits = Arc::new(Commits::default());
+    let mut side = Side::new(&plain_rules(Windowing::None), BEGIN, &commits, Some(100 * GROUP));
+    side.aggregate.fold(BEGIN, &batch(0..1000, 7), &mut side.fake, &mut Outcome::default()).unwrap();
+    for epoch in 1..3 {
+        side.aggregate.barrier(Epoch(epoch));
+        // As a worker does, before it hands over.
+        side.aggregate.chill();
+        commits.apply(epoch, &side.aggregate.take_changes());
+    }
+    assert!(side.aggregate.len() <= 88, "{}", side.aggregate.len());
+}
