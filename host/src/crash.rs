@@ -32,6 +32,15 @@ pub const POINTS: [&str; 22] = [
 /// The places by which a reload comes, in this order.
 pub const RELOAD_POINTS: [&str; 4] = ["reload.kept", "reload.compiled", "reload.before-swap", "reload.swapped"];
 
+/// Falls where one of `values`, with which a plugin is about to be called, holds what `TIDEGATE_CRASH_ON` says.
+#[inline]
+pub(crate) fn on<'v>(values: impl Iterator<Item = &'v [u8]>) {
+    #[cfg(debug_assertions)]
+    armed::look(values);
+    #[cfg(not(debug_assertions))]
+    let _ = values;
+}
+
 /// Passes the place called `name`, or falls there.
 #[inline]
 pub(crate) fn point(name: &'static str) {
@@ -54,6 +63,19 @@ mod armed {
         let (name, times) = told.rsplit_once(':')?;
         Some((name.to_owned(), AtomicU64::new(times.parse().ok()?)))
     });
+
+    /// What a record holds that the process falls with.
+    static MARK: LazyLock<Option<Vec<u8>>> = LazyLock::new(|| {
+        std::env::var("TIDEGATE_CRASH_ON").ok().map(String::into_bytes).filter(|mark| !mark.is_empty())
+    });
+
+    pub(super) fn look<'v>(mut values: impl Iterator<Item = &'v [u8]>) {
+        if let Some(mark) = &*MARK
+            && values.any(|value| value.windows(mark.len()).any(|part| part == mark))
+        {
+            std::process::abort();
+        }
+    }
 
     pub(super) fn pass(name: &str) {
         let is_known = super::POINTS.contains(&name) || super::RELOAD_POINTS.contains(&name);

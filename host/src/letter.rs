@@ -109,6 +109,8 @@ pub enum Kind {
     Exit,
     /// The breaker of its stage or sink was open: nobody has tried it.
     BreakerOpen,
+    /// The host fell whenever its stage was called with it.
+    HostCrash,
 }
 
 /// Name of the further column of refused records that says their kind, in one byte each: its place in [`KINDS`]. Absent
@@ -120,7 +122,7 @@ const WHY: &str = "why";
 const BY: &str = "by";
 
 /// A byte never changes its meaning, for it is kept.
-const KINDS: [Kind; 10] = [
+const KINDS: [Kind; 11] = [
     Kind::Refused,
     Kind::Decode,
     Kind::Trap,
@@ -131,6 +133,7 @@ const KINDS: [Kind; 10] = [
     Kind::BadReply,
     Kind::Exit,
     Kind::BreakerOpen,
+    Kind::HostCrash,
 ];
 
 impl Kind {
@@ -152,7 +155,7 @@ impl Kind {
     }
 
     /// All of them.
-    pub const ALL: [Self; 10] = KINDS;
+    pub const ALL: [Self; 11] = KINDS;
 
     /// What it is called in one word, in files and on the command line.
     pub fn name(self) -> &'static str {
@@ -167,6 +170,7 @@ impl Kind {
             Self::BadReply => "bad_reply",
             Self::Exit => "exit",
             Self::BreakerOpen => "breaker_open",
+            Self::HostCrash => "host_crash",
         }
     }
 }

@@ -14,6 +14,7 @@ pub mod coordinator;
 pub mod crew;
 pub mod durable;
 pub mod ending;
+pub mod falls;
 pub mod forsaken;
 pub mod generations;
 mod held;
@@ -30,6 +31,7 @@ mod shelf;
 mod signature;
 pub mod sink_task;
 pub mod source_task;
+mod standby;
 pub mod topics;
 mod watch;
 

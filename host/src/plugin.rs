@@ -189,12 +189,14 @@ pub enum FaultKind {
     Exit,
     /// A fresh instance could not be made or configured.
     InstantiateFailed,
+    /// The host itself fell in calls like this: it was not made.
+    HostCrash,
 }
 
 impl From<FaultKind> for letter::Kind {
     fn from(kind: FaultKind) -> Self {
         match kind {
-            // No record is ever to blame for the last two.
+            // No record is ever to blame for two of these.
             FaultKind::Trap | FaultKind::Interrupted | FaultKind::InstantiateFailed => Self::Trap,
             FaultKind::OutOfFuel => Self::OutOfFuel,
             FaultKind::Deadline => Self::Deadline,
@@ -202,6 +204,7 @@ impl From<FaultKind> for letter::Kind {
             FaultKind::OutputLimit => Self::OutputLimit,
             FaultKind::BadReply => Self::BadReply,
             FaultKind::Exit => Self::Exit,
+            FaultKind::HostCrash => Self::HostCrash,
         }
     }
 }
@@ -219,6 +222,7 @@ impl FaultKind {
             Self::BadReply => "bad_reply",
             Self::Exit => "exit",
             Self::InstantiateFailed => "instantiate_failed",
+            Self::HostCrash => "host_crash",
         }
     }
 }

@@ -26,6 +26,7 @@ pub mod pace;
 pub mod prepare;
 pub mod spec;
 pub mod spread;
+pub mod stepping;
 pub mod table;
 pub mod tally;
 pub mod turns;

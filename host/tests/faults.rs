@@ -7,12 +7,12 @@ use std::{
 };
 
 /// What the table has to answer for, by the ids of its first column.
-const REQUIRED: &str = "1, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 14, 15, 16, 17, 18, 19, 20, 27, 30, 31, 32, 34, 35, \
+const REQUIRED: &str = "1, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 27, 30, 31, 32, 34, 35, \
                         36, 39, 40, 41, 42, 43, 44, 45, 47, 48, 49, 50, 52, 53, 54, 55, 56, 57, 58, 59, 60, \
                         61, 62, 63, 65, 66, 67, 68, 69, 71, 73, 74, 75, 76, 77, 78, 79, 80, 81, 86, \
                         Seeded bugs, YAML, Repeated requests, Body limits, Slow-loris, Interpolation, \
-                        Secrets, Path traversal, File source, Outbox, T3, T4, T12, T13, P1, P2, P4, P5, P7, \
-                        P8, P9, P10, P11, P13, P14, F1, F2, F4, F8, S1, S2, S3, S4, S5, S6, S7, S8, S9, S10, \
+                        Secrets, Fallbacks, Rates, Who waits, Path traversal, File source, Outbox, T3, T4, T12, T13, P1, P2, P4, P5, P7, \
+                        P8, P9, P10, P11, P12, P13, P14, F1, F2, F4, F8, F9, S1, S2, S3, S4, S5, S6, S7, S8, S9, S10, \
                         S11, S12, S13, S14, S15, S16";
 
 fn sources(below: &Path, found: &mut Vec<PathBuf>) {

@@ -40,6 +40,24 @@ pub struct Breaker {
     pub shown: Shown,
 }
 
+/// Whose breaker is meant.
+#[derive(Clone, Copy, Debug)]
+enum Whose {
+    /// That of a stage or sink.
+    Part(Participant),
+    /// That of what stands in for the plugin of the stage at this position.
+    Fallback(usize),
+}
+
+impl Whose {
+    fn told(self, lever: Lever) -> Command {
+        match self {
+            Self::Part(who) => Command::Breaker(who, lever),
+            Self::Fallback(stage) => Command::Fallback(stage, lever),
+        }
+    }
+}
+
 #[derive(Debug, Deserialize)]
 pub(super) struct Which {
     pipeline: Option<String>,
@@ -67,7 +85,7 @@ pub(super) async fn pull(
     };
     let mut rung = one.board.bell.subscribe();
     let over = || refused(StatusCode::CONFLICT, format!("change the breaker of `{name}`: `{pipeline}` has ended"));
-    one.commands.send(Command::Breaker(who, lever)).await.map_err(|_| over())?;
+    one.commands.send(who.told(lever)).await.map_err(|_| over())?;
     let is_done = |shown: &Shown| match lever {
         Lever::Trip => shown.opened.as_ref().is_some_and(|opened| opened.probe.is_none()),
         Lever::Reset => shown.state == Word::Closed,
@@ -88,17 +106,24 @@ pub(super) async fn pull(
 }
 
 impl Hosted {
-    /// The breakers of its stages and sinks; what discards has none, and the host's own sink needs none.
-    fn breakers(&self) -> impl Iterator<Item = (Participant, Breaker)> {
+    /// The breakers of its stages, of what stands in for them, and of sinks; what discards has none, and the host's own sink
+    /// needs none.
+    fn breakers(&self) -> impl Iterator<Item = (Whose, Breaker)> {
         let graph = self.board.graph();
         let stages = graph.stages.iter().enumerate();
-        let stages = stages.map(|(at, stage)| (Participant::Stage(at), &stage.name, stage.breaker.then.value));
+        let stages = stages.map(|(at, stage)| (Whose::Part(Participant::Stage(at)), stage.breaker.then.value));
+        // What nothing stands in for waits.
+        let standby = self.board.fallback_gates.keys().map(|at| (Whose::Fallback(*at), Then::Pause));
         let sinks = graph.sinks.iter().enumerate().filter(|(_, sink)| sink.has_breaker());
-        let sinks = sinks.map(|(at, sink)| (Participant::Sink(at), &sink.name, sink.breaker.then.value));
-        let all = stages.chain(sinks);
-        all.filter_map(|(who, name, then)| {
-            let (pipeline, name) = (graph.name.clone(), name.clone());
-            Some((who, Breaker { pipeline, name, then, shown: self.board.gate(who)?.shown() }))
+        let sinks = sinks.map(|(at, sink)| (Whose::Part(Participant::Sink(at)), sink.breaker.then.value));
+        let all = stages.chain(standby).chain(sinks);
+        all.filter_map(|(whose, then)| {
+            let gate = match whose {
+                Whose::Part(who) => self.board.gate(who),
+                Whose::Fallback(stage) => self.board.fallback_gates.get(&stage),
+            }?;
+            let (pipeline, name) = (graph.name.clone(), gate.name().to_owned());
+            Some((whose, Breaker { pipeline, name, then, shown: gate.shown() }))
         })
     }
 }

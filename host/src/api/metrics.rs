@@ -378,6 +378,8 @@ fn results(view: &View<'_>, parts: &[PartStatus], to: &mut Samples) {
             ("late", tally.late),
             ("refused", tally.refused),
             ("dropped", tally.dropped),
+            ("stood_in", tally.stood_in),
+            ("diverted", tally.diverted),
             ("lost", tally.lost),
             ("produced", tally.produced),
         ] {

@@ -47,6 +47,7 @@ fn row(part: &Part) -> Vec<String> {
         (tally.late, "late"),
         (tally.refused, "refused"),
         (tally.dropped, "dropped"),
+        (tally.diverted, "handed to another sink"),
         (tally.lost, "lost"),
         (part.waiting, "waiting to be sent"),
     ]

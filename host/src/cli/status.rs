@@ -136,6 +136,9 @@ fn shown(status: &Status) -> String {
         let waiting = figure::count(edge.waiting.records as u64);
         out.push_str(&format!("  {waiting} wait in {}\n", edge.name));
     }
+    for wait in &status.waits {
+        out.push_str(&format!("  {wait}\n"));
+    }
     for not_ready in &status.not_ready {
         out.push_str(&format!("  not ready: {}: {}\n", not_ready.who, not_ready.why));
     }

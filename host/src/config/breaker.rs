@@ -28,6 +28,10 @@ pub struct Breaker {
     pub slow: Option<Spanned<Span>>,
     /// What becomes of records while it is open.
     pub then: Spanned<Then>,
+    /// What has them with `then: fallback`: of a stage another plugin of the same kind, which gets the same `config`, of a
+    /// sink another sink.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fallback: Option<Spanned<String>>,
 }
 
 impl Default for Breaker {
@@ -40,6 +44,7 @@ impl Default for Breaker {
             open: seconds(5),
             slow: None,
             then: Then::default().into(),
+            fallback: None,
         }
     }
 }
@@ -48,6 +53,11 @@ impl Breaker {
     /// Whether nothing is said that is not so anyway.
     pub(crate) fn is_default(&self) -> bool {
         *self == Self::default()
+    }
+
+    /// What has the records while it is open, where something is named and asked for.
+    pub(crate) fn stands_in(&self) -> Option<&Spanned<String>> {
+        self.fallback.as_ref().filter(|_| self.then.value == Then::Fallback)
     }
 }
 
@@ -64,4 +74,6 @@ pub enum Then {
     Bypass,
     /// They are dropped and counted.
     Drop,
+    /// Another plugin, or another sink, has them.
+    Fallback,
 }

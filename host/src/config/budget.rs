@@ -59,6 +59,8 @@ fn of_part(graph: &Graph) -> Vec<Summand> {
     for stage in &graph.stages {
         let workers = u64::try_from(stage.workers).unwrap_or(u64::MAX);
         let limits = &stage.limits;
+        // What stands in has instances of its own, under the same limits.
+        let workers = if stage.fallback.is_some() { workers.saturating_mul(2) } else { workers };
         add(
             format!("instances of the stage `{}`: {workers} of {}", stage.name, limits.memory),
             limits.memory.0.saturating_mul(workers),

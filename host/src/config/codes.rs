@@ -72,6 +72,8 @@ pub const NO_STATE: &str = "TG212";
 pub const TOPIC_CYCLE: &str = "TG221";
 /// Two sources read a topic as one group.
 pub const TAKEN_GROUP: &str = "TG222";
+/// The sink that is to stand in for another one cannot.
+pub const NO_STAND_IN: &str = "TG231";
 /// There is no such plugin.
 pub const PLUGIN_MISSING: &str = "TG301";
 /// The file is not a WebAssembly plugin.

@@ -24,6 +24,7 @@ use crate::{
 
 mod build;
 mod domains;
+mod fallbacks;
 mod fields;
 mod letters;
 mod order;
@@ -54,7 +55,7 @@ pub struct PluginFacts {
 /// What is known of the plugins of a pipeline. A stage without an answer is checked as far as that goes: whoever could
 /// not load its plugin has told the user already.
 pub trait Facts {
-    /// What the plugin of `stage` says about itself.
+    /// What the plugin of `stage` says about itself; that which stands in for it has a [name](Fallback::name) of its own.
     fn of(&self, stage: &str) -> Option<&PluginFacts>;
 }
 
@@ -155,6 +156,10 @@ pub struct Stage {
     pub outputs: Vec<String>,
     /// Columns wanted beside values.
     pub needs: Vec<String>,
+    /// Most records in a time.
+    pub rate: Option<Rate>,
+    /// What stands in for it while its breaker is open.
+    pub fallback: Option<Fallback>,
     /// How many instances work side by side.
     pub workers: usize,
     /// What the plugin may use.
@@ -179,6 +184,22 @@ pub struct Stage {
     pub fields: Arc<[Arc<str>]>,
     /// Whether something downstream needs the ids of what this stage puts out.
     pub ids: bool,
+}
+
+/// A plugin that stands in for a stage's own, under the same limits and the same configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fallback {
+    /// The plugin: a path relative to the folder, or `std/NAME`.
+    pub plugin: String,
+    /// Columns wanted beside values.
+    pub needs: Vec<String>,
+}
+
+impl Fallback {
+    /// What what stands in for the stage called `name` is called: its breaker, and what a plugin says about itself.
+    pub fn name(name: &str) -> String {
+        format!("{name}.fallback")
+    }
 }
 
 /// What an aggregate finishes one by one.
@@ -250,7 +271,7 @@ pub enum Producer {
     Source(usize),
     /// A stage.
     Stage(usize),
-    /// A sink, of what it refuses.
+    /// A sink, of what it refuses, or hands to another.
     Sink(usize),
 }
 
@@ -276,6 +297,8 @@ pub enum Port {
     Late,
     /// What could not be decoded, or what the plugin or sink refused.
     Refused,
+    /// What a sink hands to the one that stands in for it.
+    Fallback,
 }
 
 /// A channel.
@@ -323,7 +346,8 @@ impl Graph {
 pub fn check(loaded: &Loaded, facts: &dyn Facts, state: Option<&Path>) -> Result<Graph, Vec<Diagnostic>> {
     let mut flaws = Vec::new();
     let stages = outputs::settle(loaded, facts, &mut flaws);
-    let edges = wiring::draw(loaded, &stages, &mut flaws);
+    let mut edges = wiring::draw(loaded, &stages, &mut flaws);
+    fallbacks::draw(loaded, &mut edges, &mut flaws);
     let order = order::sort(&stages, &edges, &mut flaws);
     let formats: Vec<_> = loaded.pipeline.sources.iter().map(|(_, source)| build::format(source)).collect();
     let wanted = fields::want(loaded, &formats, &stages, &edges, &mut flaws);

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     codes,
     diagnostic::Flaw,
-    graph::{Consumer, Graph, Input, Output, Producer, Sink},
+    graph::{Consumer, Graph, Input, Output, Port, Producer, Sink},
     load::Loaded,
 };
 use crate::{sink::http::Requests, source::journal::Answer, unit::Span};
@@ -121,8 +121,10 @@ fn of(graph: &Graph, at: usize, sink: String, is_kept: bool) -> Guaranteed {
     let (mut loses, mut doubles) = (false, false);
     let named = sources(graph, Consumer::Sink(at)).into_iter().filter_map(|at| graph.sources.get(at));
     let of_sources = named.map(|source| (&source.name, of_source(&source.input)));
-    let of_sink = graph.sinks.get(at).map(|sink| (&sink.name, of_sink(&sink.output)));
-    for (name, (risk, why)) in of_sources.chain(of_sink) {
+    // What another sink has in its place is as that one has it.
+    let sinks = in_place(graph, at).into_iter().filter_map(|at| graph.sinks.get(at));
+    let of_sinks = sinks.map(|sink| (&sink.name, of_sink(&sink.output)));
+    for (name, (risk, why)) in of_sources.chain(of_sinks) {
         (loses, doubles) = (loses | risk.loses, doubles | risk.doubles);
         because.extend(why.map(|why| format!("`{name}`: {why}")));
     }
@@ -182,6 +184,15 @@ fn of_sink(output: &Output) -> (Risk, Option<&'static str>) {
     }
 }
 
+/// The sink at this position, the one that stands in for it, and so on.
+fn in_place(graph: &Graph, at: usize) -> Vec<usize> {
+    let next = |at: &usize| {
+        let mut edges = graph.out_of(Producer::Sink(*at)).filter(|edge| edge.port == Port::Fallback);
+        edges.find_map(|edge| if let Consumer::Sink(to) = edge.to { Some(to) } else { None })
+    };
+    std::iter::successors(Some(at), next).collect()
+}
+
 /// The sources that `consumer` hears of, in ascending order.
 pub(super) fn sources(graph: &Graph, consumer: Consumer) -> Vec<usize> {
     let (mut found, mut seen, mut next) = (std::collections::BTreeSet::new(), vec![consumer], vec![consumer]);
@@ -195,6 +206,7 @@ pub(super) fn sources(graph: &Graph, consumer: Consumer) -> Vec<usize> {
                     seen.push(Consumer::Stage(at));
                     next.push(Consumer::Stage(at));
                 }
+                Producer::Sink(at) if edge.port == Port::Fallback => next.push(Consumer::Sink(at)),
                 Producer::Stage(_) | Producer::Sink(_) => {}
             }
         }

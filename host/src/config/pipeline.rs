@@ -191,6 +191,9 @@ pub struct Stage {
     /// What the plugin is told, by the schema that it describes.
     #[serde(default, skip_serializing_if = "Tree::is_null")]
     pub config: Tree,
+    /// Most records in a time; what is more waits, and is not dropped.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate: Option<Rate>,
     /// How many instances work side by side.
     #[serde(default = "one")]
     #[schemars(range(min = 1, max = 256))]

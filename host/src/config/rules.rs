@@ -223,6 +223,10 @@ impl Rules {
             let message = "an aggregate cannot be passed by: what would it put out?".to_owned();
             self.fault(codes::WRONG_VALUE, message, &stage.breaker.then.span, "take `pause`, `dead_letter` or `drop`");
         }
+        if stage.breaker.then.value == Then::Fallback && stage.aggregate.is_some() {
+            let message = "nothing can stand in for an aggregate: its states are those of its plugin".to_owned();
+            self.fault(codes::WRONG_VALUE, message, &stage.breaker.then.span, "take `pause`, `dead_letter` or `drop`");
+        }
         let limit = |name: &str| written?.get("limits")?.get(name);
         let at = |name: &str| limit(name).map_or(0..0, |tree| tree.span.clone());
         for (name, value) in [
@@ -288,6 +292,17 @@ impl Rules {
         self.range("samples", breaker.samples.value.into(), 1..=100_000, "", &breaker.samples.span);
         self.range("window", breaker.window.0.as_millis(), 100..=3_600_000, "ms", &breaker.window.span);
         self.range("open", breaker.open.0.as_millis(), 10..=3_600_000, "ms", &breaker.open.span);
+        match (&breaker.fallback, breaker.then.value) {
+            (None, Then::Fallback) => {
+                let message = "`then: fallback` does not say what has the records".to_owned();
+                let cure = "name a plugin, or a sink, under `fallback`";
+                self.fault(codes::MISSING_FIELD, message, &breaker.then.span, cure);
+            }
+            (Some(fallback), then) if then != Then::Fallback => {
+                self.no_effect("`fallback` without `then: fallback`", &fallback.span);
+            }
+            _ => {}
+        }
     }
 
     /// What a file or a stream has taken a part of cannot be taken back from it.
@@ -334,7 +349,7 @@ impl Rules {
             let message = "there is nothing to pass a sink by".to_owned();
             self.fault(codes::WRONG_VALUE, message, &sink.breaker.then.span, "take `pause`, `dead_letter` or `drop`");
         }
-        if matches!(sink.breaker.then.value, Then::DeadLetter | Then::Drop) {
+        if matches!(sink.breaker.then.value, Then::DeadLetter | Then::Drop | Then::Fallback) {
             self.can_give_up(sink, &sink.breaker.then.span);
         }
         if (sink.discard.is_some() || sink.topic.is_some()) && !sink.breaker.value.is_default() {

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, path::Path, sync::Arc};
 use super::{
     Diagnostic, Loaded,
     diagnostic::{Colour, Text, render},
-    graph::{Graph, PluginFacts, check},
+    graph::{Fallback, Graph, PluginFacts, check},
     load::load_text,
 };
 use crate::plugin::Kind;
@@ -58,10 +58,11 @@ fn facts(loaded: &Loaded) -> BTreeMap<String, PluginFacts> {
     };
     let stages = loaded.pipeline.stages.iter();
     stages
-        .filter_map(|(name, stage)| {
-            let plugin = [&stage.filter, &stage.map, &stage.aggregate].into_iter().flatten().next()?;
-            Some((name.value.clone(), known(&plugin.value)?))
+        .flat_map(|(name, stage)| {
+            let fallback = stage.breaker.stands_in().map(|plugin| (Fallback::name(&name.value), plugin));
+            stage.plugin().map(|plugin| (name.value.clone(), plugin)).into_iter().chain(fallback)
         })
+        .filter_map(|(name, plugin)| Some((name, known(&plugin.value)?)))
         .collect()
 }
 

@@ -2,12 +2,14 @@
 //!
 //! Owns the view from outside; nothing in the data path reads it. A board outlives restarts inside the process.
 
+mod readiness;
 mod status;
+mod waits;
 
 use std::{
     collections::BTreeMap,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
     time::{Duration, Instant},
@@ -16,6 +18,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 pub use status::{EdgeStatus, GenerationStatus, NotReady, PartStatus, Status};
 use tokio::sync::watch;
+pub use waits::Wait;
 
 use super::{
     committed::Committed,
@@ -26,7 +29,7 @@ use super::{
 use crate::{
     config::{
         Then,
-        graph::{self, Consumer, Graph, Output, Sink, Source, Stage},
+        graph::{self, Consumer, Fallback, Graph, Output, Sink, Source, Stage},
     },
     letter,
     log::Access,
@@ -36,6 +39,7 @@ use crate::{
         generation::Service,
         lane::{Fill, Handle},
         meter::Meter,
+        stepping::Stepping,
     },
     topic::{Topic, Topics},
 };
@@ -98,11 +102,15 @@ pub struct Board {
     pub edges: Vec<Arc<AtomicU64>>,
     /// Breakers of the stages.
     pub stage_gates: Vec<Arc<Gate>>,
+    /// Breakers of the plugins that stand in for those of stages, by the stage's position.
+    pub fallback_gates: BTreeMap<usize, Arc<Gate>>,
     /// Breakers of the sinks.
     pub sink_gates: Vec<Arc<Gate>>,
     /// Rings when one of them has opened or closed.
     pub bell: Bell,
     state: Mutex<State>,
+    /// How records are called one by one, from the start of this process on.
+    stepping: OnceLock<Arc<Stepping>>,
     letters: Access,
     /// Of each source that reads a topic, the topic and the group.
     groups: Vec<Option<(Arc<Topic>, String)>>,
@@ -139,6 +147,13 @@ impl Board {
         };
         Self {
             stage_gates: graph.stages.iter().map(|stage| gate(&stage.name, Terms::from(&stage.breaker))).collect(),
+            fallback_gates: graph
+                .stages
+                .iter()
+                .enumerate()
+                .filter(|(_, stage)| stage.fallback.is_some())
+                .map(|(at, stage)| (at, gate(&Fallback::name(&stage.name), Terms::from(&stage.breaker))))
+                .collect(),
             sink_gates: graph.sinks.iter().map(|sink| gate(&sink.name, terms(sink))).collect(),
             bell,
             started: Instant::now(),
@@ -147,6 +162,7 @@ impl Board {
             sinks: meters(graph.sinks.len()),
             edges: graph.edges.iter().map(|_| Arc::default()).collect(),
             state: Mutex::default(),
+            stepping: OnceLock::new(),
             pulse: watch::Sender::default(),
             groups: graph.sources.iter().map(group).collect(),
             graph,
@@ -168,10 +184,20 @@ impl Board {
         &self.graph
     }
 
-    /// The breakers of stages and sinks, by name.
+    /// Has records called one by one until an epoch commits; what this process was told first counts.
+    pub fn step(&self, stepping: Stepping) {
+        self.stepping.get_or_init(|| Arc::new(stepping));
+    }
+
+    /// How records are called one by one, or were.
+    pub fn stepping(&self) -> Option<&Arc<Stepping>> {
+        self.stepping.get()
+    }
+
+    /// The breakers of stages, of what stands in for them, and of sinks, by name.
     pub fn gates(&self) -> impl Iterator<Item = (&str, &Arc<Gate>)> {
-        let stages = self.graph.stages.iter().map(|stage| stage.name.as_str()).zip(&self.stage_gates);
-        stages.chain(self.graph.sinks.iter().map(|sink| sink.name.as_str()).zip(&self.sink_gates))
+        let all = self.stage_gates.iter().chain(self.fallback_gates.values()).chain(&self.sink_gates);
+        all.map(|gate| (gate.name(), gate))
     }
 
     /// The breaker of a stage or sink.
@@ -185,10 +211,18 @@ impl Board {
 
     /// Whether records wait, for a breaker is open whose stage or sink keeps them meanwhile.
     pub fn is_paused(&self) -> bool {
-        let stages = self.graph.stages.iter().map(|stage| &stage.breaker).zip(&self.stage_gates);
+        let stages = self.graph.stages.iter().map(|stage| &stage.breaker).zip(&self.stage_gates).enumerate();
         let sinks = self.graph.sinks.iter().map(|sink| &sink.breaker).zip(&self.sink_gates);
-        let mut all = stages.chain(sinks);
-        all.any(|(breaker, gate)| breaker.then.value == Then::Pause && gate.opened().is_some())
+        let is_open = |gate: &Arc<Gate>| gate.opened().is_some();
+        // What stands in may be left alone too.
+        let has_nobody = |at, then| match then {
+            Then::Pause => true,
+            Then::Fallback => self.fallback_gates.get(&at).is_some_and(is_open),
+            Then::DeadLetter | Then::Bypass | Then::Drop => false,
+        };
+        let mut stages = stages.map(|(at, (breaker, gate))| is_open(gate) && has_nobody(at, breaker.then.value));
+        let mut sinks = sinks.map(|(breaker, gate)| is_open(gate) && breaker.then.value == Then::Pause);
+        stages.any(|is_paused| is_paused) || sinks.any(|is_paused| is_paused)
     }
 
     /// Notes where the pipeline is in its life.
@@ -214,6 +248,10 @@ impl Board {
 
     /// Notes a commit by its ledger.
     pub fn epoch_committed(&self, account: Account) {
+        self.stepping()
+            .iter()
+            .filter(|stepping| stepping.epoch().0 < account.epoch)
+            .for_each(|stepping| stepping.end());
         let mut state = self.state();
         let took = state.begun.take().map_or(Duration::ZERO, |begun| begun.elapsed());
         state.late.clear();
@@ -255,11 +293,6 @@ impl Board {
         self.state().took = took;
     }
 
-    /// Notes that the epoch is late, and who holds it.
-    pub fn epoch_late(&self, missing: Vec<Participant>) {
-        self.state().late = missing;
-    }
-
     /// Notes a restart inside the process.
     pub fn restarted(&self) {
         let mut state = self.state();
@@ -297,41 +330,6 @@ impl Board {
         read.sum::<u64>().saturating_sub(held.sum())
     }
 
-    /// Who is not ready, and why; empty when the pipeline is.
-    pub fn not_ready(&self) -> Vec<NotReady> {
-        let state = self.state();
-        let mut all = Vec::new();
-        let mut say = |who: String, why: String| all.push(NotReady { who, why });
-        match state.phase {
-            Phase::Running => {}
-            Phase::Starting => say(self.graph.name.clone(), "it is starting".to_owned()),
-            Phase::Draining => say(self.graph.name.clone(), "it is draining".to_owned()),
-            Phase::Ended => say(self.graph.name.clone(), "it has ended".to_owned()),
-        }
-        for (name, opened) in self.gates().filter_map(|(name, gate)| Some((name, gate.opened()?))) {
-            say(name.to_owned(), format!("its breaker is open: {opened}"));
-        }
-        for (who, why) in &state.troubles {
-            say(self.name(*who), why.clone());
-        }
-        for (stage, _) in self.graph.stages.iter().zip(&self.stages).filter(|(_, meter)| meter.is_full()) {
-            let (name, max) = (&stage.name, stage.state.max.value);
-            let why = format!(
-                "its groups take all of `state.max: {max}`, and it waits for windows to close or groups to expire; raise \
-                 `state.max`, or give its groups up with `--reset-state {name}`"
-            );
-            say(name.clone(), why);
-        }
-        for who in &state.late {
-            let is_told = self.gate(*who).is_some_and(|gate| gate.opened().is_some());
-            if !is_told && !state.troubles.contains_key(who) {
-                let age = state.begun.map_or(Duration::ZERO, |begun| begun.elapsed());
-                say(self.name(*who), format!("it has not reported its epoch for {} s", age.as_secs()));
-            }
-        }
-        all
-    }
-
     /// The pipeline as it stands.
     pub fn status(&self) -> Status {
         let part = |name: &String, meter: &Arc<Meter>| PartStatus {
@@ -352,7 +350,7 @@ impl Board {
             PartStatus { generation, reloads, ..part(&stage.name, meter) }
         };
         let stages = self.graph.stages.iter().zip(&self.stages).enumerate().map(stage).collect();
-        let not_ready = self.not_ready();
+        let (not_ready, waits) = (self.not_ready(), self.waits());
         let state = self.state();
         let fill: BTreeMap<Consumer, Vec<Fill>> = state.inboxes.iter().map(|(to, inbox)| (*to, inbox.fill())).collect();
         Status {
@@ -400,6 +398,7 @@ impl Board {
                 .collect(),
             dead_letters: self.letters.readable().map(|letters| letters.records()),
             not_ready,
+            waits,
             imbalances: state.account.imbalances.clone(),
         }
     }

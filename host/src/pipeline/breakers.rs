@@ -46,7 +46,7 @@ pub(super) fn restore(board: &Board, kept: &Openings) {
 }
 
 impl Keeper {
-    /// Listens from now on, where the store holds what `kept` says.
+    /// Listens from now on, where the store holds what `kept` says; whoever is to turn others away does so at once.
     pub(super) fn new(
         board: Arc<Board>,
         durable: Option<Durable>,
@@ -54,7 +54,14 @@ impl Keeper {
         kept: Openings,
     ) -> Self {
         let rung = board.bell.subscribe();
-        Self { board, durable, flags, rung, kept }
+        let keeper = Self { board, durable, flags, rung, kept };
+        keeper.raise();
+        keeper
+    }
+
+    fn raise(&self) {
+        let is_paused = self.board.is_paused();
+        self.flags.iter().for_each(|flag| flag.store(is_paused, Ordering::Release));
     }
 
     /// Listens while `run` goes on, and once more at its end.
@@ -94,8 +101,7 @@ impl Keeper {
         self.rung.mark_unchanged();
         let openings: Openings =
             self.board.gates().filter_map(|(name, gate)| Some((name.to_owned(), gate.opened()?))).collect();
-        let is_paused = self.board.is_paused();
-        self.flags.iter().for_each(|flag| flag.store(is_paused, Ordering::Release));
+        self.raise();
         if openings != self.kept
             && let Some(durable) = &self.durable
         {

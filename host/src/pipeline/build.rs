@@ -8,6 +8,8 @@ use std::{
     sync::{Arc, atomic::Ordering::Relaxed},
 };
 
+use tokio::time::Instant;
+
 use super::{
     board::Board,
     committed::{Committed, StagePoint},
@@ -16,7 +18,10 @@ use super::{
 };
 use crate::{
     batch::Limit,
-    config::graph::{Consumer, Graph, Producer, Stage, Windowing as Configured},
+    config::{
+        Then,
+        graph::{Consumer, Graph, Producer, Stage, Windowing as Configured},
+    },
     letter,
     log::Access,
     plugin::Interrupt,
@@ -31,7 +36,9 @@ use crate::{
         intake::Intake,
         lane::{Inbox, Sender, lanes},
         outlet::{Edge, Outlet, Port},
+        pace::Pace,
         prepare::Wants,
+        stepping::Journal,
         table::{keeper, owner},
         worker::{Maker, ReadPorts, Spec, Worker},
     },
@@ -56,6 +63,8 @@ pub struct PluginPart {
     pub service: Arc<Service>,
     /// Where instances come from.
     pub maker: Arc<dyn Maker>,
+    /// What stands in for it while the stage's breaker is open.
+    pub fallback: Option<Box<PluginPart>>,
 }
 
 /// Everything that a pipeline is made of, each list in the order of the graph.
@@ -76,6 +85,8 @@ pub struct Parts {
     pub topics: Option<Arc<Topics>>,
     /// Where commits are kept beyond the process, and what is there.
     pub durable: Option<(Durable, Option<Restored>)>,
+    /// Where records are noted that are called one by one, of a host that keeps state.
+    pub journal: Option<Arc<Journal>>,
 }
 
 /// The lanes of one run.
@@ -145,6 +156,7 @@ pub fn wire(graph: &Graph, board: &Board, committed: &Committed) -> Wiring {
 pub fn spec(graph: &Graph, at: usize, plugin: &PluginPart, board: &Board, interrupt: &Interrupt) -> Option<Arc<Spec>> {
     let stage = graph.stages.get(at)?;
     let is_read = |port: Port| graph.out_of(Producer::Stage(at)).any(|edge| edge.port == port);
+    let reads = ReadPorts { rest: is_read(Port::Rest), late: is_read(Port::Late), refused: is_read(Port::Refused) };
     let peers = if stage.workers > 1 { Peers::Some } else { Peers::None };
     let windowing = match stage.window {
         Configured::None => Windowing::None,
@@ -162,14 +174,14 @@ pub fn spec(graph: &Graph, at: usize, plugin: &PluginPart, board: &Board, interr
         peers,
         state_version: plugin.state_version,
     };
-    Some(Arc::new(Spec {
+    let own = Spec {
         stage: stage.name.clone(),
         plugin: plugin.written.clone(),
         about: plugin.about.clone(),
         kind: stage.kind,
         wants: Wants::new(&plugin.needs, stage.key.as_deref()),
         on_error: stage.on_error,
-        is_read: ReadPorts { rest: is_read(Port::Rest), late: is_read(Port::Late), refused: is_read(Port::Refused) },
+        is_read: reads,
         rules: divides(stage.kind).then_some(rules),
         generation: plugin.generation,
         state_version: plugin.state_version,
@@ -179,7 +191,23 @@ pub fn spec(graph: &Graph, at: usize, plugin: &PluginPart, board: &Board, interr
         meter: board.stages.get(at)?.clone(),
         gate: board.stage_gates.get(at)?.clone(),
         then: stage.breaker.then.value,
-    }))
+        fallback: None,
+        stepping: board.stepping().cloned(),
+    };
+    // What stands in is called under the same rules, but for a breaker of its own, at which records wait.
+    let stands_in = plugin.fallback.as_deref().zip(board.fallback_gates.get(&at)).map(|(part, gate)| {
+        Arc::new(Spec {
+            plugin: part.written.clone(),
+            about: part.about.clone(),
+            wants: Wants::new(&part.needs, None),
+            service: part.service.clone(),
+            maker: part.maker.clone(),
+            gate: gate.clone(),
+            then: Then::Pause,
+            ..own.clone()
+        })
+    });
+    Some(Arc::new(Spec { fallback: stands_in, ..own }))
 }
 
 /// A stage's workers on threads of their own.
@@ -241,6 +269,8 @@ pub fn stage(
         standing,
         round: 0,
         is_migrating: false,
+        pace: stage.rate.map(Pace::new),
+        began: Instant::now(),
     };
     Ok((conductor, hands))
 }

@@ -49,6 +49,8 @@ pub(super) struct Candidates {
     pub(super) state: Option<PathBuf>,
     /// What the plugins call themselves whose states there are, by stage.
     pub(super) names: Vec<String>,
+    /// What stands in for the plugin of each stage, whichever serves it.
+    pub(super) fallbacks: Vec<Option<Box<PluginPart>>>,
 }
 
 impl Candidates {
@@ -101,7 +103,8 @@ impl Build for Candidates {
                 .map_err(|error| format!("its bytes cannot be kept: {error}"))?;
         }
         crash::point("reload.kept");
-        Ok(part_of(then, &written, &plugin, maker))
+        let fallback = self.fallbacks.get(stage).cloned().flatten();
+        Ok(PluginPart { fallback, ..part_of(then, &written, &plugin, maker) })
     }
 }
 

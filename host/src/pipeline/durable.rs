@@ -12,7 +12,9 @@
 //! | 5 | a fact of a source, by source and key | in the source's own words |
 //! | 8, 9 | of a topic: a sink that writes, a group that reads | JSON: where its log stands, how far it has come (`topics`) |
 //! | 10 | a stage or sink whose breaker is open | JSON: why, since when, and when it is tried again |
+//! | 11 | the pipeline | JSON: how often the host fell with it since the last commit, and with which records (`falls`) |
 
+mod facts;
 mod group;
 
 use std::{
@@ -30,6 +32,7 @@ use super::{
     breakers::Openings,
     committed::{Committed, Point, SinkPoint, SourcePoint, StagePoint},
     coordinator::Participant,
+    falls::Falls,
     ledger, topics,
 };
 use crate::{
@@ -55,6 +58,7 @@ pub(super) const SINK: u8 = 3;
 pub(super) const GROUP: u8 = 4;
 pub(super) const FACT: u8 = 5;
 pub(super) const BREAKER: u8 = 10;
+const FALLS: u8 = 11;
 
 /// How long to wait before a full disk is asked again.
 const FULL: Duration = Duration::from_secs(1);
@@ -134,6 +138,8 @@ pub struct Restored {
     pub is_over: bool,
     /// Breakers that were open.
     pub openings: Openings,
+    /// How often the host fell.
+    pub falls: Option<Falls>,
     /// Stages whose state lies under the name that they had before.
     pub renamed: BTreeSet<usize>,
 }
@@ -168,6 +174,7 @@ impl Durable {
                 PIPELINE => parse(&place, value).map(|value: Whole| whole = Some(value)),
                 BREAKER => parse(&place, value)
                     .map(|opened| drop(found.openings.insert(place.participant.to_string(), opened))),
+                FALLS => parse(&place, value).map(|falls| found.falls = Some(falls)),
                 // Workers read them there themselves.
                 GROUP if self.stays(&place.participant) => Ok(()),
                 GROUP => group(&place, value)
@@ -294,21 +301,6 @@ impl Durable {
             point.iter_mut().filter(|_| stage.state.memory.is_some()).for_each(|point| point.groups.clear());
         }
         Ok(())
-    }
-
-    /// Writes which breakers are open, where before `kept` were.
-    ///
-    /// # Errors
-    /// The store's.
-    pub async fn keep_openings(&self, kept: &Openings, now_open: &Openings) -> Result<(), StoreError> {
-        let mut commit = Commit::of_facts(self.name.clone(), now());
-        for name in kept.keys().filter(|name| !now_open.contains_key(*name)) {
-            commit.delete(&Place::of(BREAKER, name));
-        }
-        for (name, opened) in now_open.iter().filter(|(name, opened)| kept.get(*name) != Some(*opened)) {
-            put(&mut commit, BREAKER, name, opened);
-        }
-        self.store.commit(commit).await.map(|_| ())
     }
 
     fn edges(&self) -> Vec<String> {

@@ -131,6 +131,7 @@ pub(super) fn launch(
     committed: &Committed,
     durable: Option<&Durable>,
 ) -> Result<Run, (Failure, Vec<SourceTask>, Vec<SinkTask>)> {
+    board.stepping().into_iter().for_each(|stepping| stepping.begin_anew());
     let mut wiring = build::wire(graph, board, committed);
     let by_consumer: BTreeMap<Consumer, Handle> =
         wiring.inboxes.iter().map(|(to, inbox)| (*to, inbox.handle())).collect();

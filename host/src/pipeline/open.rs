@@ -19,12 +19,13 @@ use super::{
     candidate::Candidates,
     generations::Terms,
     reload::{Build as _, Reloading},
+    standby::{Place, refused, standing_in, written},
     topics,
 };
 use crate::{
     config::{
         Diagnostic, Loaded, codes,
-        graph::{self, Domain, Graph, Input, Letters, Output, PluginFacts, Stage, WhenFull},
+        graph::{self, Domain, Fallback, Graph, Input, Letters, Output, PluginFacts, Stage, WhenFull},
         in_order,
     },
     disk::RealDisk,
@@ -84,12 +85,17 @@ pub fn open(loaded: &Loaded, engine: &Engine, state: Option<&Path>) -> Result<Pr
     let mut faults = Vec::new();
     let (mut facts, mut plugins) = (BTreeMap::new(), BTreeMap::new());
     let known = load_all(loaded, engine);
-    for (name, stage) in loaded.pipeline.stages.iter() {
-        let Some(written) = stage.plugin() else { continue };
+    let named = loaded.pipeline.stages.iter().flat_map(|(name, stage)| {
+        written(stage).map(|(place, plugin)| match place {
+            Place::Own => (name.value.clone(), plugin),
+            Place::Fallback => (Fallback::name(&name.value), plugin),
+        })
+    });
+    for (name, written) in named {
         match known.get(written.value.as_str()) {
             Some(Ok(plugin)) => {
-                facts.insert(name.value.clone(), facts_of(plugin));
-                plugins.insert(name.value.clone(), plugin.clone());
+                facts.insert(name.clone(), facts_of(plugin));
+                plugins.insert(name, plugin.clone());
             }
             Some(Err(wrong)) => {
                 let (code, message, cure) = wrong.as_ref();
@@ -109,15 +115,21 @@ pub fn open(loaded: &Loaded, engine: &Engine, state: Option<&Path>) -> Result<Pr
             return Err(in_order(faults));
         }
     };
-    let (mut used, mut makers) = (Vec::new(), Vec::new());
+    let (mut used, mut makers): (Vec<Plugin>, Vec<PluginPart>) = Default::default();
     for stage in &graph.stages {
         let Some(plugin) = plugins.get(&stage.name) else { continue };
+        let fallback = plugins.get(&Fallback::name(&stage.name)).map(|plugin| standing_in(stage, plugin));
+        let fallback = fallback.transpose().unwrap_or_else(|message| {
+            faults.push(refused(loaded, stage, Place::Fallback, message));
+            None
+        });
         match configured(stage, plugin) {
             Ok(maker) => {
                 used.push(plugin.clone());
-                makers.push(part_of(stage, &stage.plugin, plugin, maker));
+                let fallback = fallback.map(Box::new);
+                makers.push(PluginPart { fallback, ..part_of(stage, &stage.plugin, plugin, maker) });
             }
-            Err(message) => faults.push(refused(loaded, stage, message)),
+            Err(message) => faults.push(refused(loaded, stage, Place::Own, message)),
         }
     }
     if faults.is_empty() {
@@ -125,7 +137,8 @@ pub fn open(loaded: &Loaded, engine: &Engine, state: Option<&Path>) -> Result<Pr
         let (loaded, engine) = (loaded.clone(), engine.clone());
         let names = used.iter().map(|plugin| plugin.described().name.clone()).collect();
         let stages = (0..graph.stages.len()).collect();
-        let candidates = Candidates { loaded, engine, graph: graph.clone(), stages, facts, state, names };
+        let fallbacks = makers.iter().map(|part| part.fallback.clone()).collect();
+        let candidates = Candidates { loaded, engine, graph: graph.clone(), stages, facts, state, names, fallbacks };
         Ok(Prepared { graph, plugins: used, makers, candidates: Arc::new(candidates), changed: Vec::new() })
     } else {
         Err(in_order(faults))
@@ -138,7 +151,7 @@ pub type Wrong = Box<(&'static str, String, Option<String>)>;
 /// Every plugin of a file, each loaded once, as many at a time as there are processors.
 fn load_all<'l>(loaded: &'l Loaded, engine: &Engine) -> BTreeMap<&'l str, Result<Plugin, Wrong>> {
     let written: BTreeSet<&str> =
-        loaded.pipeline.stages.iter().filter_map(|(_, stage)| Some(stage.plugin()?.value.as_str())).collect();
+        loaded.pipeline.stages.iter().flat_map(|(_, stage)| written(stage)).map(|(_, it)| it.value.as_str()).collect();
     let threads = available_parallelism().map_or(1, NonZero::get).min(written.len());
     let next = Mutex::new(written.into_iter());
     let take = || next.lock().unwrap_or_else(PoisonError::into_inner).next();
@@ -218,6 +231,7 @@ pub(super) fn part_of(stage: &Stage, written: &str, plugin: &Plugin, maker: Conf
         generation: 1,
         service: Arc::default(),
         maker: Arc::new(maker),
+        fallback: None,
     }
 }
 
@@ -267,17 +281,6 @@ pub(super) fn configured(stage: &Stage, plugin: &Plugin) -> Result<Configured, S
 /// Why the plugin does not take the stage's configuration.
 pub fn maker(stage: &Stage, plugin: &Plugin) -> Result<Arc<dyn Maker>, String> {
     Ok(Arc::new(configured(stage, plugin)?))
-}
-
-fn refused(loaded: &Loaded, stage: &Stage, message: String) -> Diagnostic {
-    let written = loaded.pipeline.stages.iter().find(|(name, _)| name.value == stage.name);
-    let span = written.and_then(|(_, stage)| stage.plugin()).map(|plugin| plugin.span.clone());
-    let message = format!("stage `{}`: `{}` refuses its configuration: {message}", stage.name, stage.plugin);
-    let fault = Diagnostic::error(codes::CONFIG_REFUSED, &loaded.text, message);
-    match span {
-        Some(span) => fault.at(span),
-        None => fault,
-    }
 }
 
 impl Prepared {
@@ -338,7 +341,8 @@ impl Prepared {
         }
         self.keep();
         let reloading = Some(self.reloading());
-        Ok(Parts { graph: self.graph, sources, plugins: self.makers, sinks, letters, topics, reloading, durable: None })
+        let (graph, plugins, durable, journal) = (self.graph, self.makers, None, None);
+        Ok(Parts { graph, sources, plugins, sinks, letters, topics, reloading, durable, journal })
     }
 
     /// Lets the generation that was committed serve the stage at this position first; where its file holds another one by

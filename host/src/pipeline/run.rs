@@ -22,6 +22,7 @@ use super::{
     coordinator::{Action, Input, Participant},
     durable::{Durable, Restored},
     ending::{Ended, Ending},
+    falls,
     launch::{Run, TaskEnd, Writing, launch},
     ledger,
     reload::{self, Reloads},
@@ -70,6 +71,8 @@ pub enum Command {
     Epoch,
     /// For the breaker of a stage or sink.
     Breaker(Participant, Lever),
+    /// For the breaker of the plugin that stands in for that of the stage at this position.
+    Fallback(usize, Lever),
     /// Reload a plugin, or go back to the one before.
     Reload(reload::Order),
 }
@@ -123,19 +126,22 @@ pub(super) enum RunEnd {
 
 impl Supervisor {
     async fn supervise(mut self, parts: Parts) -> Ended {
-        let Parts { graph, sources, plugins, sinks, durable, reloading, letters: _, topics: _ } = parts;
+        let Parts { graph, sources, plugins, sinks, durable, reloading, journal, letters: _, topics: _ } = parts;
         let mut reloads = Reloads::new(self.board.clone(), plugins, reloading);
         let mut committed = Committed::empty(&graph);
         let (durable, restored) = durable.map_or((None, None), |(durable, restored)| (Some(durable), restored));
         self.durable = durable;
         let flags = sources.iter().filter_map(|source| source.paused()).collect();
         let openings = restored.as_ref().map(|restored| restored.openings.clone()).unwrap_or_default();
+        let falls = restored.as_ref().and_then(|restored| restored.falls.clone());
+        let keeper = Keeper::new(self.board.clone(), self.durable.clone(), flags, openings);
         let ending = match self.tasks(&graph, sources, sinks, &mut committed, restored).await {
             Err(error) => Ending::Failed(format!("{error:#}")),
             Ok(None) => Ending::Completed,
             Ok(Some((sources, sinks))) => {
-                let keeper = Keeper::new(self.board.clone(), self.durable.clone(), flags, openings);
-                keeper.around(self.run_until_end(&graph, &mut reloads, sources, sinks, &mut committed)).await
+                let (board, durable) = (self.board.clone(), self.durable.clone());
+                let run = self.run_until_end(&graph, &mut reloads, sources, sinks, &mut committed);
+                keeper.around(falls::around(&board, durable, journal, falls, run)).await
             }
         };
         self.board.set_phase(Phase::Ended);
@@ -371,6 +377,10 @@ impl Supervisor {
                         self.board.gate(who).into_iter().for_each(|gate| gate.pull(lever));
                         run.look(who).await;
                     }
+                    Command::Fallback(stage, lever) => {
+                        self.board.fallback_gates.get(&stage).into_iter().for_each(|gate| gate.pull(lever));
+                        run.look(Participant::Stage(stage)).await;
+                    }
                     Command::Reload(order) => reloads.order(order, &mut run).await,
                     Command::Drain(Drain { deadline, windows }) => {
                         if self.drain.is_none() {
@@ -471,11 +481,7 @@ impl Supervisor {
                 Action::Quick => {
                     tracing::info!(pipeline = self.board.graph().name, "commits are quick again");
                 }
-                Action::Late(epoch, missing) => {
-                    let names: Vec<String> = missing.iter().map(|who| self.board.name(*who)).collect();
-                    tracing::warn!(pipeline = self.board.graph().name, epoch = epoch.0, waiting_for = ?names, "the epoch is late");
-                    self.board.epoch_late(missing);
-                }
+                Action::Late(epoch, missing) => self.board.epoch_late(epoch, missing),
                 Action::Finish => run.order(Order::Quit).await,
             }
         }

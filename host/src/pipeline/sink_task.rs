@@ -213,6 +213,9 @@ impl SinkTask {
             if self.then == Then::Drop {
                 tally.dropped = tally.received;
                 rest = Batch::default();
+            } else if self.then == Then::Fallback {
+                tally.diverted = tally.received;
+                outlet.send(&Sent::Batch(Port::Fallback, std::mem::take(&mut rest))).await?;
             } else {
                 let some = self.gate.letters(rest.len());
                 if some == 0 {
@@ -251,16 +254,25 @@ impl SinkTask {
         let back: usize = returned.iter().map(|back| back.reasons.len()).sum();
         let is_dropped = self.then == Then::Drop && !self.gate.is_closed();
         let (all, given) = (point.tally.received + received, given_up.len() as u64);
-        let (dropped, turned_down) = if is_dropped { (given, 0) } else { (0, given) };
+        let (dropped, diverted, turned_down) = match self.then {
+            Then::Drop if is_dropped => (given, 0, 0),
+            Then::Fallback => (0, given, 0),
+            _ => (0, 0, given),
+        };
         let turned_down = (refused.len() + back) as u64 + turned_down;
-        let gone = point.tally.refused + turned_down + point.tally.dropped + dropped;
+        let before = point.tally.refused + point.tally.dropped + point.tally.diverted;
+        let gone = before + turned_down + dropped + diverted;
         let settled = all.saturating_sub(gone).saturating_sub(self.sink.unsettled());
         let passed = settled.saturating_sub(point.tally.passed);
-        let tally = Tally { received, passed, refused: turned_down, dropped, produced: passed, ..Tally::default() };
+        let tally =
+            Tally { received, passed, refused: turned_down, dropped, diverted, produced: passed, ..Tally::default() };
         self.meter.count(&tally);
         point.tally.add(&tally);
         self.tell_returned(&returned, outlet).await?;
-        let given_up = if is_dropped { &[] } else { given_up };
+        if diverted > 0 {
+            self.divert(given_up, outlet, held).await?;
+        }
+        let given_up = if is_dropped || diverted > 0 { &[] } else { given_up };
         for (refused, why) in [(refused, letter::Kind::Refused), (given_up, letter::Kind::BreakerOpen)] {
             self.tell(refused, why, outlet, held).await?;
         }
@@ -300,17 +312,30 @@ impl SinkTask {
             tracing::warn!(sink = self.name, refused = refused.len(), reason, "records refused");
             return Ok(());
         }
-        let found = held.find(refused);
-        if found.iter().map(|(_, reasons)| reasons.len()).sum::<usize>() != refused.len() {
-            let error = anyhow::anyhow!("turn down what it was given: it names records that it has not in hand");
-            return Err(SinkFailure::Never { name: self.name.clone(), error });
-        }
-        for (records, reasons) in found {
+        for (records, reasons) in self.found(refused, held)? {
             let letters = with_reasons(&records, &self.name, &reasons.into_iter().collect());
             let letters = if why == letter::Kind::Refused { letters } else { why.beside(letters) };
             outlet.send(&Sent::Batch(Port::Refused, letters)).await?;
         }
         Ok(())
+    }
+
+    /// Hands what it had in hand to the sink that stands in for it.
+    async fn divert(&mut self, given_up: &[Refused], outlet: &mut Outlet, held: &Held) -> Result<(), SinkFailure> {
+        for (records, _) in self.found(given_up, held)? {
+            outlet.send(&Sent::Batch(Port::Fallback, records)).await?;
+        }
+        Ok(())
+    }
+
+    /// The records that it names, with its reasons.
+    fn found<'r>(&self, named: &'r [Refused], held: &Held) -> Result<Vec<(Batch, Vec<&'r str>)>, SinkFailure> {
+        let found = held.find(named);
+        if found.iter().map(|(_, reasons)| reasons.len()).sum::<usize>() == named.len() {
+            return Ok(found);
+        }
+        let error = anyhow::anyhow!("turn down what it was given: it names records that it has not in hand");
+        Err(SinkFailure::Never { name: self.name.clone(), error })
     }
 
     /// What it comes to when a call is given up.

@@ -7,6 +7,7 @@ mod clocks;
 mod collect;
 mod drains;
 mod durable;
+mod fallbacks;
 mod guests;
 mod letters;
 mod model;

@@ -16,6 +16,7 @@ use super::{
     lane::{Fill, Freight, Gone, Inbox, Lane, Sender},
     outcome::Outcome,
     outlet::{self, Outlet},
+    pace::Pace,
     prepare::Wants,
     table::{Changes, owner},
     tally::Tally,
@@ -115,6 +116,10 @@ pub struct Conductor {
     pub standing: Standing,
     /// States are being rewritten: nothing else is begun.
     pub is_migrating: bool,
+    /// How fast it may take records in, where that is limited.
+    pub pace: Option<Pace>,
+    /// When it began, from which its pace counts.
+    pub began: tokio::time::Instant,
 }
 
 /// What a conductor does next.
@@ -194,10 +199,7 @@ impl Conductor {
             Crew::Alone(_) => 1,
             Crew::Many { tasks, .. } => tasks.len(),
         };
-        // What may pass while this is decided wakes it at once.
-        let takes = self.spec.takes();
-        // No work is done meanwhile that could make room without being heard of here.
-        let is_full = self.spec.meter.is_full();
+        let appetite = self.appetite();
         let head = course.turns.left().map(|work| self.may_take_up(work));
         let (is_quiet, under_way, is_last) = (course.turns.is_quiet(), course.turns.len(), course.is_last);
         let (intake, inputs, gate) = (&mut self.intake, self.received.len(), &self.spec.gate);
@@ -212,7 +214,6 @@ impl Conductor {
             }
             // A probe is of the head of what there is, and what follows waits for what becomes of it.
             let most = if gate.is_closed() { workers * TURNS } else { 1 };
-            let appetite = if takes && !is_full { Appetite::All } else { Appetite::NoRecords };
             let may_begin = !is_last && !is_migrating && under_way < most;
             may_begin.then(|| intake.take_of(lanes, appetite)).flatten().map(Next::Taken)
         };
@@ -237,12 +238,35 @@ impl Conductor {
         Ok(true)
     }
 
-    /// When to look again, though nothing has come: the breaker may be tried then, or make further letters.
+    /// What it takes in now.
+    fn appetite(&self) -> Appetite {
+        let spec = &self.spec;
+        let due = self.pace.as_ref().and_then(|pace| pace.wait(self.began.elapsed()));
+        spec.meter.paced(due.is_some());
+        // What may pass while this is decided wakes it at once; and no work is done meanwhile that could make room without
+        // being heard of here.
+        if due.is_some() || !spec.takes() || spec.meter.is_full() {
+            return Appetite::NoRecords;
+        }
+        self.pace.as_ref().map_or(Appetite::All, |pace| Appetite::Most(pace.most()))
+    }
+
+    /// When to look again, though nothing has come: the breaker may be tried then, or make further letters, or the rate allow
+    /// further records.
     fn due(&self) -> Option<Instant> {
-        let Spec { gate, then, .. } = &*self.spec;
+        let Spec { gate, then, fallback, .. } = &*self.spec;
+        let standby = fallback.as_ref().and_then(|spec| spec.gate.due());
         let letters = if *then == Then::DeadLetter && !gate.is_closed() { gate.letters_due() } else { None };
         let now = tokio::time::Instant::now();
-        gate.due().into_iter().chain(letters).filter(|due| *due > now).min().map(tokio::time::Instant::into_std)
+        let pace = self.pace.as_ref().and_then(|pace| pace.wait(now - self.began)).map(|due| self.began + due);
+        gate.due()
+            .into_iter()
+            .chain(standby)
+            .chain(letters)
+            .chain(pace)
+            .filter(|due| *due > now)
+            .min()
+            .map(tokio::time::Instant::into_std)
     }
 
     /// Whether what was left can be taken up: what needs the plugin, when the breaker lets it through.
@@ -285,6 +309,9 @@ impl Conductor {
             Taken::Batch(input, batch) => {
                 if let Some(count) = self.received.get_mut(input) {
                     *count += batch.len() as u64;
+                }
+                if let Some(pace) = &mut self.pace {
+                    pace.took(self.began.elapsed(), batch.len());
                 }
                 self.begin_batch(input, batch, turns)
             }
@@ -370,7 +397,8 @@ impl Conductor {
         self.spec.meter.blocked(since.elapsed().as_nanos() as u64);
         self.spec.meter.count(&turn.outcome.tally);
         self.tally.add(&turn.outcome.tally);
-        self.standing.serve(turn.outcome.tally.received);
+        // What another plugin did in its place no generation has served.
+        self.standing.serve(turn.outcome.tally.received - turn.outcome.tally.stood_in);
         match turn.control {
             None | Some(Behind::Nothing) => Ok(()),
             Some(Behind::Prepared(pending)) => self.prepared(pending, turns),
@@ -452,3 +480,6 @@ pub(crate) fn obey(worker: &mut Worker, number: usize, task: Task, answers: &Sen
 pub fn divides(kind: Kind) -> bool {
     kind == Kind::Aggregate
 }
+
+#[cfg(test)]
+mod tests;

@@ -75,6 +75,8 @@ pub(crate) fn spec(kind: Kind, rules: Option<Rules>) -> Spec {
         meter: Arc::default(),
         gate: Arc::new(Gate::new(String::new(), Terms::never(), Bell::default())),
         then: Then::Pause,
+        fallback: None,
+        stepping: None,
     }
 }
 

@@ -133,6 +133,11 @@ impl Gate {
         self.began.elapsed()
     }
 
+    /// The name by which people know it.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     /// Whether there may be a call now.
     pub fn ask(&self) -> Answer {
         self.change(|breaker, now| {

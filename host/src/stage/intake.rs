@@ -33,6 +33,8 @@ pub enum Taken {
 pub enum Appetite {
     /// Whatever is next.
     All,
+    /// Whatever is next, of records so many at most.
+    Most(usize),
     /// What stands in front of the first records of each input.
     NoRecords,
 }
@@ -83,14 +85,19 @@ impl Intake {
             if appetite == Appetite::NoRecords && matches!(lane.peek(), Some(Item::Batch(_))) {
                 continue;
             }
-            let Some(item) = lane.pop() else { continue };
+            let most = if let Appetite::Most(records) = appetite { records } else { usize::MAX };
+            let Some(item) = lane.pop_part(most) else { continue };
             let taken = match item {
                 Item::Batch(batch) => {
                     self.next = (input + 1) % inputs;
                     Some(Taken::Batch(input, batch))
                 }
                 Item::Mark(mark) => self.merge.update(input, mark).map(Taken::Mark),
-                Item::Barrier(epoch) => full(&mut self.held, input).then_some(Taken::Barrier(epoch)),
+                Item::Barrier(epoch) => {
+                    let is_whole = full(&mut self.held, input);
+                    lanes.iter_mut().zip(&self.held).for_each(|(lane, is_held)| lane.note_held(*is_held));
+                    is_whole.then_some(Taken::Barrier(epoch))
+                }
                 Item::Close => full(&mut self.closed, input).then_some(Taken::Close),
                 // Workers answer on lanes of their own, and so comes what a stage is told: these are not inputs.
                 Item::Done(_) | Item::Control(_) => None,

@@ -31,11 +31,22 @@ pub struct Fill {
     pub bytes: usize,
 }
 
+/// A lane as it is seen from outside.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct View {
+    /// How full it is.
+    pub fill: Fill,
+    /// Whether its sender waits for room.
+    pub is_full: bool,
+    /// Whether its barrier has been taken, and what follows waits for those of the receiver's other lanes.
+    pub is_held: bool,
+}
+
 /// The queue of one sender.
 #[derive(Debug)]
 pub struct Lane<T> {
     queue: VecDeque<T>,
-    fill: Fill,
+    view: View,
     capacity: Limit,
     ended: bool,
 }
@@ -62,11 +73,36 @@ impl Freight for Item {
     }
 }
 
+impl Lane<Item> {
+    /// Takes the next item; of a batch its first records, at most so many, and leaves the others in front.
+    pub fn pop_part(&mut self, most: usize) -> Option<Item> {
+        match self.pop()? {
+            Item::Batch(batch) if batch.len() > most => {
+                let rest = Item::Batch(batch.slice(most, batch.len()));
+                rest.load().into_iter().for_each(|load| self.account(load));
+                self.queue.push_front(rest);
+                Some(Item::Batch(batch.slice(0, most)))
+            }
+            item => Some(item),
+        }
+    }
+}
+
 impl<T: Freight> Lane<T> {
     fn admits(&self, load: Fill) -> bool {
-        self.fill.records == 0
-            || (self.fill.records + load.records <= self.capacity.records
-                && self.fill.bytes + load.bytes <= self.capacity.bytes)
+        let fill = &self.view.fill;
+        fill.records == 0
+            || (fill.records + load.records <= self.capacity.records && fill.bytes + load.bytes <= self.capacity.bytes)
+    }
+
+    fn account(&mut self, load: Fill) {
+        self.view.fill.records += load.records;
+        self.view.fill.bytes += load.bytes;
+    }
+
+    /// Notes whether what follows waits for the barriers of other lanes, for those who look on.
+    pub fn note_held(&mut self, is_held: bool) {
+        self.view.is_held = is_held;
     }
 
     /// The next item, without taking it.
@@ -78,8 +114,8 @@ impl<T: Freight> Lane<T> {
     pub fn pop(&mut self) -> Option<T> {
         let item = self.queue.pop_front()?;
         if let Some(load) = item.load() {
-            self.fill.records -= load.records;
-            self.fill.bytes -= load.bytes;
+            self.view.fill.records -= load.records;
+            self.view.fill.bytes -= load.bytes;
         }
         Some(item)
     }
@@ -149,13 +185,18 @@ impl<T> Handle<T> {
 
     /// How full each lane is.
     pub fn fill(&self) -> Vec<Fill> {
-        self.shared.lock().lanes.iter().map(|lane| lane.fill).collect()
+        self.views().iter().map(|view| view.fill).collect()
+    }
+
+    /// How each lane stands.
+    pub fn views(&self) -> Vec<View> {
+        self.shared.lock().lanes.iter().map(|lane| lane.view).collect()
     }
 }
 
 /// An inbox and the senders of its lanes, one for each of `capacities`.
 pub fn lanes<T: Freight>(capacities: &[Limit]) -> (Inbox<T>, Vec<Sender<T>>) {
-    let lane = |&capacity| Lane { queue: VecDeque::new(), fill: Fill::default(), capacity, ended: false };
+    let lane = |&capacity| Lane { queue: VecDeque::new(), view: View::default(), capacity, ended: false };
     let shared = Arc::new(Shared {
         state: Mutex::new(State { lanes: capacities.iter().map(lane).collect(), dead: false }),
         ready: Event::new(),
@@ -250,7 +291,7 @@ impl<T> Drop for Inbox<T> {
 impl<T: Freight> Sender<T> {
     /// How full the lane is.
     pub fn fill(&self) -> Fill {
-        self.shared.lock().lanes.get(self.lane).map(|lane| lane.fill).unwrap_or_default()
+        self.shared.lock().lanes.get(self.lane).map(|lane| lane.view.fill).unwrap_or_default()
     }
 
     /// Whether nothing waits in the lane.
@@ -266,12 +307,12 @@ impl<T: Freight> Sender<T> {
         let Some(lane) = state.lanes.get_mut(self.lane) else { return Err(Gone) };
         let Some(offered) = item.take() else { return Ok(true) };
         if let Some(load) = offered.load() {
-            if !lane.admits(load) {
+            lane.view.is_full = !lane.admits(load);
+            if lane.view.is_full {
                 *item = Some(offered);
                 return Ok(false);
             }
-            lane.fill.records += load.records;
-            lane.fill.bytes += load.bytes;
+            lane.account(load);
         }
         match lane.queue.back_mut() {
             Some(last) if last.is_replaced_by(&offered) => *last = offered,
@@ -327,70 +368,4 @@ impl<T> Drop for Sender<T> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{batch::Batch, epoch::Epoch, time::Mark};
-
-    fn batch(records: usize) -> Item {
-        Item::Batch(Batch::of_values((0..records).map(|_| "x").collect()))
-    }
-
-    fn pop(lanes: &mut [Lane<Item>]) -> Option<Item> {
-        lanes.iter_mut().find_map(Lane::pop)
-    }
-
-    #[test]
-    fn a_full_lane_admits_no_batch_but_always_a_barrier() {
-        let (inbox, senders) = lanes(&[Limit { records: 4, bytes: 1 << 20 }]);
-        for _ in 0..2 {
-            assert_eq!(senders[0].offer(&mut Some(batch(2))), Ok(true));
-        }
-        assert_eq!(senders[0].offer(&mut Some(batch(1))), Ok(false));
-        assert_eq!(senders[0].offer(&mut Some(Item::Barrier(Epoch(1)))), Ok(true));
-        assert_eq!(inbox.handle().fill(), [Fill { records: 4, bytes: 2 * (2 + 8) }]);
-        inbox.wait_blocking(pop).unwrap();
-        assert_eq!(senders[0].offer(&mut Some(batch(1))), Ok(true));
-    }
-
-    #[test]
-    fn a_batch_larger_than_the_lane_travels_alone() {
-        let (_inbox, senders) = lanes(&[Limit { records: 4, bytes: 8 }]);
-        assert_eq!(senders[0].offer(&mut Some(batch(50))), Ok(true));
-        assert_eq!(senders[0].offer(&mut Some(batch(1))), Ok(false));
-    }
-
-    #[test]
-    fn marks_in_a_row_become_the_last_one() {
-        let (inbox, senders) = lanes(&[Limit::default()]);
-        for time in 0..3 {
-            senders[0].send_blocking(Item::Mark(Mark::At(time))).unwrap();
-        }
-        assert!(matches!(inbox.wait_blocking(pop), Ok(Item::Mark(Mark::At(2)))));
-        assert!(senders[0].is_empty());
-    }
-
-    #[test]
-    fn a_sender_that_waits_goes_on_when_there_is_room_and_gives_up_when_the_inbox_is_killed() {
-        let (inbox, mut senders) = lanes(&[Limit { records: 1, bytes: 1 << 20 }]);
-        let sender = senders.remove(0);
-        sender.send_blocking(batch(1)).unwrap();
-        let handle = inbox.handle();
-        std::thread::scope(|scope| {
-            let waiting = scope.spawn(move || (sender.send_blocking(batch(1)), sender.send_blocking(batch(1))));
-            inbox.wait_blocking(pop).unwrap();
-            handle.kill();
-            let (first, second) = waiting.join().unwrap();
-            assert!(second == Err(Gone) || first == Err(Gone));
-        });
-    }
-
-    #[test]
-    fn a_lane_is_over_when_its_sender_is_gone_and_it_is_empty() {
-        let (inbox, senders) = lanes(&[Limit::default()]);
-        senders[0].send_blocking(batch(1)).unwrap();
-        drop(senders);
-        assert_eq!(inbox.wait_blocking(|lanes| Some(lanes[0].is_over())), Ok(false));
-        inbox.wait_blocking(pop).unwrap();
-        assert_eq!(inbox.wait_blocking(|lanes| Some(lanes[0].is_over())), Ok(true));
-    }
-}
+mod tests;

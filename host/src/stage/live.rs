@@ -87,22 +87,20 @@ impl Live {
     /// # Errors
     /// When it cannot be made.
     pub fn new(spec: Arc<Spec>) -> Result<Self, Box<Fault>> {
-        let instance = Some(spec.maker.make(&spec.interrupt)?);
+        let instance = spec.maker.make(&spec.interrupt)?;
+        Ok(Self { instance: Some(instance), ..Self::idle(spec) })
+    }
+
+    /// The same without an instance until the first call.
+    pub fn idle(spec: Arc<Spec>) -> Self {
         let (gone, taken, called, portion) = Default::default();
-        let (first, narrowed) = (None, None);
-        Ok(Self {
-            spec,
-            instance,
-            is_fresh: true,
-            portion,
-            gone,
-            taken,
-            narrowed,
-            called,
-            first,
-            said: None,
-            unsaid: 0,
-        })
+        let (instance, first, narrowed) = (None, None, None);
+        Self { spec, instance, is_fresh: true, portion, gone, taken, narrowed, called, first, said: None, unsaid: 0 }
+    }
+
+    /// What it knows of its stage.
+    pub fn spec(&self) -> &Arc<Spec> {
+        &self.spec
     }
 
     /// A search through `len` rows.
@@ -142,7 +140,8 @@ impl Live {
                 if search.rest.is_empty() {
                     return Ok(None);
                 }
-                let most = [self.portion.most(Instant::now), self.narrowed.take(), Some(search.rest.len())];
+                let step = self.spec.steps().map(|_| 1);
+                let most = [self.portion.most(Instant::now), self.narrowed.take(), step, Some(search.rest.len())];
                 let most = most.into_iter().flatten().min().unwrap_or_default();
                 search.isolation = Isolation::new(most, self.is_fresh);
                 search.start = search.rest.start;
@@ -226,7 +225,7 @@ impl Live {
         ticket: Ticket,
         call: &mut impl FnMut(&mut dyn plugin::Instance, Range<usize>) -> Result<T, Box<Fault>>,
     ) -> Result<(), Box<Fault>> {
-        let len = rows.len().min(PROBE);
+        let len = rows.len().min(if self.spec.steps().is_some() { 1 } else { PROBE });
         let (began, mut all, mut last) = (Instant::now(), Sample::default(), String::new());
         let mut isolation = Isolation::new(len, self.is_fresh);
         while let Some(next) = isolation.next_call() {

@@ -7,7 +7,7 @@ use std::{
     collections::BTreeMap,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicI64, AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::Relaxed},
     },
 };
 
@@ -33,6 +33,8 @@ pub struct Meter {
     refused: AtomicU64,
     produced: AtomicU64,
     dropped: AtomicU64,
+    stood_in: AtomicU64,
+    diverted: AtomicU64,
     lost: AtomicU64,
     fuel: AtomicU64,
     fuel_budget: AtomicU64,
@@ -50,6 +52,8 @@ pub struct Meter {
     evicted: AtomicU64,
     /// Workers that may take no further group.
     full: AtomicU64,
+    /// Whether its rate lets no record in now.
+    paced: AtomicBool,
     watermark: AtomicI64,
     /// Counters of the plugin's own, at most as many as the plugin host lets through.
     plugin_counts: Mutex<BTreeMap<Arc<str>, u64>>,
@@ -68,6 +72,8 @@ impl Default for Meter {
             refused: zero(),
             produced: zero(),
             dropped: zero(),
+            stood_in: zero(),
+            diverted: zero(),
             lost: zero(),
             fuel: zero(),
             fuel_budget: zero(),
@@ -84,6 +90,7 @@ impl Default for Meter {
             cold_reads: zero(),
             evicted: zero(),
             full: zero(),
+            paced: AtomicBool::default(),
             watermark: AtomicI64::new(BEGIN),
             plugin_counts: Mutex::default(),
             faults: Mutex::default(),
@@ -157,7 +164,7 @@ impl Meter {
     }
 
     /// The counters of records, each beside its number in `tally`.
-    fn beside(&self, tally: &Tally) -> [(&AtomicU64, u64); 9] {
+    fn beside(&self, tally: &Tally) -> [(&AtomicU64, u64); 11] {
         [
             (&self.received, tally.received),
             (&self.passed, tally.passed),
@@ -167,6 +174,8 @@ impl Meter {
             (&self.refused, tally.refused),
             (&self.produced, tally.produced),
             (&self.dropped, tally.dropped),
+            (&self.stood_in, tally.stood_in),
+            (&self.diverted, tally.diverted),
             (&self.lost, tally.lost),
         ]
     }
@@ -224,6 +233,16 @@ impl Meter {
         self.full.load(Relaxed) > 0
     }
 
+    /// Notes whether its rate lets no record in now.
+    pub fn paced(&self, is_paced: bool) {
+        self.paced.store(is_paced, Relaxed);
+    }
+
+    /// Whether its rate lets no record in now.
+    pub fn is_paced(&self) -> bool {
+        self.paced.load(Relaxed)
+    }
+
     /// Notes the watermark, in milliseconds since the Unix epoch.
     pub fn watermark(&self, time: i64) {
         self.watermark.store(time, Relaxed);
@@ -268,6 +287,8 @@ impl Meter {
                 refused: self.refused.load(Relaxed),
                 produced: self.produced.load(Relaxed),
                 dropped: self.dropped.load(Relaxed),
+                stood_in: self.stood_in.load(Relaxed),
+                diverted: self.diverted.load(Relaxed),
                 lost: self.lost.load(Relaxed),
             },
             fuel: self.fuel.load(Relaxed),

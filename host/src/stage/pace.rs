@@ -1,6 +1,6 @@
-//! How fast a source may go.
+//! How fast a source or stage may go.
 //!
-//! The generic cell rate algorithm (ITU-T I.371) as a pure function of time: a source that was slow may catch up by a
+//! The generic cell rate algorithm (ITU-T I.371) as a pure function of time: who was slow may catch up by a
 //! burst, never by more.
 
 use std::time::Duration;
@@ -26,19 +26,19 @@ impl Pace {
         Self { per_record, burst: BURST.max(per_record), due: 0.0 }
     }
 
-    /// Most records to read at once, at least one.
+    /// Most records to take at once, at least one.
     pub fn most(&self) -> usize {
         ((self.burst / self.per_record) as usize).max(1)
     }
 
-    /// From when on records may be read, if not at `now`.
+    /// From when on records may be taken, if not at `now`.
     pub fn wait(&self, now: Duration) -> Option<Duration> {
         // Compared as what is returned, so that who waits until then need not wait again for a rounding.
         let from = Duration::try_from_secs_f64(self.due - self.burst).unwrap_or_default();
         (from > now).then_some(from)
     }
 
-    /// Notes that `records` were read at `now`.
+    /// Notes that `records` were taken at `now`.
     pub fn took(&mut self, now: Duration, records: usize) {
         self.due = self.due.max(now.as_secs_f64()) + records as f64 * self.per_record;
     }

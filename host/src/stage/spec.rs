@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use super::{aggregate::Rules, gate::Gate, generation::Service, meter::Meter, prepare::Wants};
+use super::{aggregate::Rules, gate::Gate, generation::Service, meter::Meter, prepare::Wants, stepping::Stepping};
 use crate::{
     config::{OnError, Then},
     letter,
@@ -21,6 +21,7 @@ pub trait Maker: Send + Sync {
 }
 
 /// What all workers of a stage know.
+#[derive(Clone)]
 pub struct Spec {
     /// Name of the stage.
     pub stage: String,
@@ -54,9 +55,18 @@ pub struct Spec {
     pub gate: Arc<Gate>,
     /// What becomes of records while that is open.
     pub then: Then,
+    /// The plugin that has them then, with a breaker of its own; of a filter or map only.
+    pub fallback: Option<Arc<Spec>>,
+    /// How records are called one by one, for the host has fallen with one of them.
+    pub stepping: Option<Arc<Stepping>>,
 }
 
 impl Spec {
+    /// How records are called one by one, where they are.
+    pub fn steps(&self) -> Option<&Stepping> {
+        self.stepping.as_deref().filter(|stepping| stepping.is_on())
+    }
+
     /// Whether records can be taken in: the breaker lets them through, or they need no plugin.
     pub fn takes(&self) -> bool {
         self.gate.lets_through()
@@ -65,6 +75,7 @@ impl Spec {
                 Then::Bypass => self.kind != Kind::Aggregate,
                 Then::Drop => true,
                 Then::DeadLetter => self.gate.letters_due().is_none(),
+                Then::Fallback => self.fallback.as_ref().is_some_and(|spec| spec.takes()),
             }
     }
 }

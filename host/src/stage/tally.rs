@@ -24,6 +24,12 @@ pub struct Tally {
     /// Of these, dropped while a breaker was open, as its stage or sink says.
     #[serde(default)]
     pub dropped: u64,
+    /// Of these, whatever became of them, done by the plugin that stands in for the stage's own.
+    #[serde(default)]
+    pub stood_in: u64,
+    /// Of these, handed to the sink that stands in.
+    #[serde(default)]
+    pub diverted: u64,
     /// Accepted and lost, by a source that cannot be asked again.
     pub lost: u64,
 }
@@ -39,12 +45,14 @@ impl Tally {
         self.refused += other.refused;
         self.produced += other.produced;
         self.dropped += other.dropped;
+        self.stood_in += other.stood_in;
+        self.diverted += other.diverted;
         self.lost += other.lost;
     }
 
     /// Records received that nothing accounts for; 0 in a ledger that balances.
     pub fn imbalance(&self) -> i64 {
-        let gone = self.refused + self.dropped + self.lost;
+        let gone = self.refused + self.dropped + self.diverted + self.lost;
         let accounted = self.passed + self.filtered + self.absorbed + self.late + gone;
         self.received as i64 - accounted as i64
     }

@@ -4,17 +4,19 @@
 //! groups; shares nothing. `work` is a pure step but for the plugin it calls: the same work on the same state comes to
 //! the same outcome. Invariant: of a batch with records that fault, the others come to what they would without them.
 
+mod answer;
 mod ending;
 mod groups;
+mod without;
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use answer::{Answer, answer};
 use groups::Held;
 
 pub use super::spec::{Maker, ReadPorts, Spec};
 use super::{
-    aggregate::{Aggregate, Folded, Full, Migrated, RefusedGroups},
-    assemble::{assemble, others},
+    aggregate::{Aggregate, Migrated, RefusedGroups},
     cellar::Share,
     failure::{Failure, Report, Shown, Stop, reason},
     gate::Lever,
@@ -23,16 +25,17 @@ use super::{
     live::{Live, Settled},
     outcome::{Outcome, Rank},
     outlet::Port,
+    stepping::{Call, Step},
     table::{Changes, Saved},
     tally::Tally,
 };
 use crate::{
     batch::{Batch, Column},
-    config::{OnError, Then},
+    config::OnError,
     crash,
     epoch::Epoch,
     letter::{self, with_reasons},
-    plugin::{Effects, Fault, FaultKind, Instance, Kind, Level, Produced, Refusals, Selection},
+    plugin::{Effects, Fault, FaultKind, Level, Refusals},
     time::{END, Window},
 };
 
@@ -90,6 +93,8 @@ pub struct Worker {
     recovers: Option<(Share, u32)>,
     /// The round that it has left something of.
     left: Option<u64>,
+    /// The plugin that has records while the breaker is open, and what it has done in the piece of work in hand.
+    standby: Option<(Live, Tally)>,
     /// What others see of its groups.
     shown: Held,
 }
@@ -118,8 +123,9 @@ impl Worker {
             let migrated = migrated.map_err(|fault| report(&spec, *fault, None))?;
             aggregate.rewrite(migrated);
         }
+        let standby = spec.fallback.clone().map(|spec| (Live::idle(spec), Tally::default()));
         let (recovers, shown) = (share.map(|share| (share, version)), Held::default());
-        let mut worker = Self { spec, live, aggregate, watermark, next: None, recovers, left: None, shown };
+        let mut worker = Self { spec, live, aggregate, watermark, next: None, recovers, left: None, standby, shown };
         worker.note_groups();
         Ok(worker)
     }
@@ -236,11 +242,12 @@ impl Worker {
             let (spec, watermark, aggregate) = (&*self.spec, self.watermark, &mut self.aggregate);
             let settled = self.live.settle(&mut search, |instance, rows| {
                 let part = batch.slice(rows.start, rows.end);
+                let _in_hand = stepped(spec, &part)?;
                 answer(spec, watermark, aggregate.as_mut(), instance, part)
             });
             let Some(Settled { rows, came }) = settled.map_err(|fault| report(spec, *fault, Some(&batch)))? else {
                 let left = search.left();
-                if let Some(outcome) = self.do_without(batch.slice(left.start, left.end))? {
+                if let Some(outcome) = self.do_without(input, batch.slice(left.start, left.end))? {
                     self.live.skip(&mut search, outcome.tally.received as usize);
                     parts.push(outcome.shifted(left.start));
                     continue;
@@ -251,45 +258,10 @@ impl Worker {
             };
             let outcome = match came {
                 Ok(answer) => self.take_in(answer)?,
-                Err(fault) => self.blame(&batch, rows.start, &fault)?,
+                Err(fault) => blame(&self.spec, &batch, rows.start, &fault)?,
             };
             parts.push(outcome.shifted(rows.start));
         }
-    }
-
-    /// What becomes of the first of the records that the breaker does not let through; none where they wait.
-    fn do_without(&self, records: Batch) -> Result<Option<Outcome>, Failure> {
-        let (spec, mut outcome, len) = (&self.spec, Outcome::default(), records.len() as u64);
-        if records.is_empty() {
-            return Ok(None);
-        }
-        outcome.tally.received = len;
-        match (spec.then, spec.kind) {
-            (Then::Pause, _) | (Then::Bypass, Kind::Aggregate) => return Ok(None),
-            (Then::Drop, _) => outcome.tally.dropped = len,
-            (Then::Bypass, Kind::Filter) => {
-                (outcome.tally.passed, outcome.tally.produced) = (len, len);
-                outcome.put(Port::Main, records);
-            }
-            (Then::Bypass, Kind::Map) => {
-                let same = Produced { len: records.len(), ..Produced::default() };
-                outcome.tally.passed = assemble(&spec.stage, &records, same, None, &mut outcome);
-            }
-            (Then::DeadLetter, _) => {
-                let some = spec.gate.letters(records.len());
-                if some == 0 {
-                    return Ok(None);
-                }
-                let reason = spec.gate.opened().map_or_else(String::new, |opened| opened.reason);
-                let at: Vec<u32> = (0..some as u32).collect();
-                let reasons = Column::repeat(format!("the breaker is open: {reason}").as_bytes(), some);
-                (outcome.tally.received, outcome.tally.refused) = (some as u64, some as u64);
-                let why = letter::Kind::BreakerOpen;
-                let refused = Refused { from: &records, at: &at, reasons: &reasons, why, fault: None };
-                self.refuse(refused, rows(&at), &mut outcome)?;
-            }
-        }
-        Ok(Some(outcome))
     }
 
     /// What an answer comes to, with the count windows that it filled and what it refused.
@@ -301,20 +273,7 @@ impl Worker {
             let groups = groups.map_err(|fault| report(&self.spec, *fault, Some(&part)))?;
             self.refuse_groups(groups, &mut outcome)?;
         }
-        outcome.tally.refused += refused.at.len() as u64;
-        let Refusals { at, reasons } = &refused;
-        let refused = Refused { from: &part, at, reasons, why: letter::Kind::Refused, fault: None };
-        self.refuse(refused, rows(at), &mut outcome)?;
-        Ok(outcome)
-    }
-
-    /// What becomes of record `at` of a batch, which is to blame for a fault.
-    fn blame(&self, batch: &Batch, at: usize, fault: &Fault) -> Result<Outcome, Failure> {
-        let mut outcome = Outcome::default();
-        (outcome.tally.received, outcome.tally.refused) = (1, 1);
-        let (at, reasons) = ([at as u32], [reason(fault)].iter().collect());
-        let refused = Refused { from: batch, at: &at, reasons: &reasons, why: fault.kind.into(), fault: Some(fault) };
-        self.refuse(refused, vec![Rank::Row(0)], &mut outcome)?;
+        turn_down(&self.spec, &part, &refused, &mut outcome)?;
         Ok(outcome)
     }
 
@@ -323,60 +282,45 @@ impl Worker {
             let at: Vec<u32> = (0..groups.len() as u32).collect();
             let why = fault.as_ref().map_or(letter::Kind::Refused, |fault| fault.kind.into());
             let refused = Refused { from: &groups, at: &at, reasons: &reasons, why, fault: fault.as_deref() };
-            self.refuse(refused, ranks, outcome)?;
+            refuse(&self.spec, refused, ranks, outcome)?;
         }
         Ok(())
-    }
-
-    /// Sends refused records to who reads them, or does what the stage's `on_error` says. `ranks` are theirs.
-    fn refuse(&self, refused: Refused<'_>, ranks: Vec<Rank>, outcome: &mut Outcome) -> Result<(), Failure> {
-        let Refused { from, at, reasons, why, fault } = refused;
-        let (Some(&first), spec) = (at.first(), &self.spec) else { return Ok(()) };
-        if spec.is_read.refused {
-            let records = with_reasons(&from.gather(at), &spec.stage, reasons);
-            outcome.put_ranked(Port::Refused, spec.about.beside(why.beside(records)), ranks);
-            return Ok(());
-        }
-        let reason = || reasons.get(0).map(|text| String::from_utf8_lossy(text).into_owned()).unwrap_or_default();
-        match (spec.on_error, fault) {
-            // Letters that nobody takes stop the stage: nothing may vanish.
-            (OnError::Stop | OnError::DeadLetter, Some(fault)) => {
-                Err(report(spec, Fault { at: Some(first), ..fault.clone() }, Some(from)))
-            }
-            (OnError::Stop | OnError::DeadLetter, None) => Err(Failure::Stop(Box::new(Stop {
-                stage: spec.stage.clone(),
-                reason: reason(),
-                record: Shown::of(from, first as usize).unwrap_or_default(),
-            }))),
-            (OnError::Drop, _) => {
-                tracing::debug!(stage = spec.stage, dropped = at.len(), reason = reason(), "refused records dropped");
-                Ok(())
-            }
-        }
     }
 
     /// Puts what calls cost and did where others can see it.
     fn note(&mut self, tally: &Tally) {
         self.note_groups();
-        let meter = &self.spec.meter;
-        let (usage, Effects { logs, counts }) = self.live.take_spent();
-        meter.calls(usage);
-        self.spec.service.count(tally, usage.fuel);
         if self.watermark != END {
-            meter.watermark(self.watermark);
+            self.spec.meter.watermark(self.watermark);
         }
-        for (level, message) in logs {
-            let (stage, plugin) = (self.spec.stage.as_str(), self.spec.plugin.as_str());
-            match level {
-                Level::Trace => tracing::trace!(stage, plugin, "{message}"),
-                Level::Debug => tracing::debug!(stage, plugin, "{message}"),
-                Level::Info => tracing::info!(stage, plugin, "{message}"),
-                Level::Warn => tracing::warn!(stage, plugin, "{message}"),
-                Level::Error => tracing::error!(stage, plugin, "{message}"),
-            }
+        let mut own = *tally;
+        if let Some((standby, done)) = &mut self.standby {
+            let done = std::mem::take(done);
+            own.received -= done.received.min(own.received);
+            own.refused -= done.refused.min(own.refused);
+            note(standby, &done);
         }
-        meter.plugin_counts(&counts);
+        note(&mut self.live, &own);
     }
+}
+
+/// Puts what calls cost and did where others can see it, and what became of their records.
+fn note(live: &mut Live, tally: &Tally) {
+    let (usage, Effects { logs, counts }) = live.take_spent();
+    let spec = live.spec();
+    spec.meter.calls(usage);
+    spec.service.count(tally, usage.fuel);
+    for (level, message) in logs {
+        let (stage, plugin) = (spec.stage.as_str(), spec.plugin.as_str());
+        match level {
+            Level::Trace => tracing::trace!(stage, plugin, "{message}"),
+            Level::Debug => tracing::debug!(stage, plugin, "{message}"),
+            Level::Info => tracing::info!(stage, plugin, "{message}"),
+            Level::Warn => tracing::warn!(stage, plugin, "{message}"),
+            Level::Error => tracing::error!(stage, plugin, "{message}"),
+        }
+    }
+    spec.meter.plugin_counts(&counts);
 }
 
 impl Worked {
@@ -393,14 +337,6 @@ impl Worked {
     }
 }
 
-/// What a call answered, as far as it is known without a further call.
-struct Answer {
-    part: Batch,
-    outcome: Outcome,
-    refused: Refusals,
-    full: Vec<Full>,
-}
-
 /// Records or groups that go no further.
 struct Refused<'a> {
     from: &'a Batch,
@@ -411,51 +347,78 @@ struct Refused<'a> {
     fault: Option<&'a Fault>,
 }
 
-/// Makes one call with a part of a batch.
-fn answer(
-    spec: &Spec,
-    watermark: i64,
-    aggregate: Option<&mut Aggregate>,
-    instance: &mut dyn Instance,
-    part: Batch,
-) -> Result<Answer, Box<Fault>> {
-    let mut outcome = Outcome::default();
-    let received = part.len() as u64;
-    outcome.tally.received = received;
-    let (refused, full) = match (spec.kind, aggregate) {
-        (Kind::Filter, _) => {
-            let selection = instance.filter(watermark, &part)?;
-            filtered(spec, &part, &selection, &mut outcome);
-            (selection.refused, Vec::new())
+/// Notes that the records of a call are in hand, where there is to be only one at a time.
+///
+/// # Errors
+/// A fault of the only one, where the host fell while it was in hand.
+fn stepped<'s>(spec: &'s Spec, part: &Batch) -> Result<Option<Call<'s>>, Box<Fault>> {
+    let step = spec.steps().map(|stepping| (stepping.take(&spec.stage, part), stepping.start()));
+    match step {
+        None => {
+            crash::on(part.values().iter());
+            Ok(None)
         }
-        (Kind::Map, _) => {
-            let mapped = instance.map(watermark, &part)?;
-            let origins = assemble(&spec.stage, &part, mapped.produced, None, &mut outcome);
-            outcome.tally.passed += origins;
-            outcome.tally.filtered += received - origins - mapped.refused.at.len() as u64;
-            (mapped.refused, Vec::new())
+        Some((Step::InHand(call), _)) => {
+            crash::on(part.values().iter());
+            Ok(Some(call))
         }
-        (Kind::Aggregate, Some(aggregate)) => {
-            let Folded { late, refused, full } = aggregate.fold(watermark, &part, instance, &mut outcome)?;
-            outcome.tally.late += late.len() as u64;
-            if spec.is_read.late && !late.is_empty() {
-                outcome.put_ranked(Port::Late, part.gather(&late), rows(&late));
-            }
-            (refused, full)
-        }
-        (Kind::Aggregate, None) => Default::default(),
-    };
-    Ok(Answer { part, outcome, refused, full })
+        Some((Step::Culprit, start)) => Err(Box::new(Fault {
+            kind: FaultKind::HostCrash,
+            message: format!("the host fell {} times, at last with this record in hand", start - 1),
+            at: Some(0),
+            place: None,
+            backtrace: Vec::new(),
+            stderr: String::new(),
+            fuel: 0,
+        })),
+    }
 }
 
-fn filtered(spec: &Spec, part: &Batch, Selection { keep, refused }: &Selection, outcome: &mut Outcome) {
-    let kept = if keep.len() == part.len() { part.clone() } else { part.gather(keep) };
-    outcome.tally.passed += keep.len() as u64;
-    outcome.tally.produced += keep.len() as u64;
-    outcome.tally.filtered += (part.len() - keep.len() - refused.at.len()) as u64;
-    outcome.put(Port::Main, kept);
-    if spec.is_read.rest {
-        outcome.put(Port::Rest, part.gather(&others(part.len(), [keep, &refused.at])));
+/// Turns down what a call refused.
+fn turn_down(spec: &Spec, part: &Batch, refused: &Refusals, outcome: &mut Outcome) -> Result<(), Failure> {
+    let Refusals { at, reasons } = refused;
+    outcome.tally.refused += at.len() as u64;
+    let refused = Refused { from: part, at, reasons, why: letter::Kind::Refused, fault: None };
+    refuse(spec, refused, rows(at), outcome)
+}
+
+/// What becomes of record `at` of a batch, which is to blame for a fault.
+fn blame(spec: &Spec, batch: &Batch, at: usize, fault: &Fault) -> Result<Outcome, Failure> {
+    if let Some(stepping) = spec.steps().filter(|_| fault.kind == FaultKind::HostCrash) {
+        stepping.refused(&spec.stage, &batch.slice(at, at + 1));
+    }
+    let mut outcome = Outcome::default();
+    (outcome.tally.received, outcome.tally.refused) = (1, 1);
+    let (at, reasons) = ([at as u32], [reason(fault)].iter().collect());
+    let refused = Refused { from: batch, at: &at, reasons: &reasons, why: fault.kind.into(), fault: Some(fault) };
+    refuse(spec, refused, vec![Rank::Row(0)], &mut outcome)?;
+    Ok(outcome)
+}
+
+/// Sends refused records to who reads them, or does what the stage's `on_error` says. `ranks` are theirs.
+fn refuse(spec: &Spec, refused: Refused<'_>, ranks: Vec<Rank>, outcome: &mut Outcome) -> Result<(), Failure> {
+    let Refused { from, at, reasons, why, fault } = refused;
+    let Some(&first) = at.first() else { return Ok(()) };
+    if spec.is_read.refused {
+        let records = with_reasons(&from.gather(at), &spec.stage, reasons);
+        outcome.put_ranked(Port::Refused, spec.about.beside(why.beside(records)), ranks);
+        return Ok(());
+    }
+    let reason = || reasons.get(0).map(|text| String::from_utf8_lossy(text).into_owned()).unwrap_or_default();
+    match (spec.on_error, fault) {
+        // Letters that nobody takes stop the stage: nothing may vanish.
+        (OnError::Stop | OnError::DeadLetter, Some(fault)) => {
+            Err(report(spec, Fault { at: Some(first), ..fault.clone() }, Some(from)))
+        }
+        (OnError::Stop | OnError::DeadLetter, None) => Err(Failure::Stop(Box::new(Stop {
+            stage: spec.stage.clone(),
+            reason: reason(),
+            record: Shown::of(from, first as usize).unwrap_or_default(),
+        }))),
+        (OnError::Drop, _) => {
+            tracing::debug!(stage = spec.stage, dropped = at.len(), reason = reason(), "refused records dropped");
+            Ok(())
+        }
     }
 }
 

@@ -1,6 +1,9 @@
 //! Breakers, pulled from outside.
 
-use std::time::Duration;
+use std::{
+    net::{SocketAddr, TcpListener},
+    time::Duration,
+};
 
 use rustix::process::Signal;
 
@@ -35,4 +38,42 @@ fn a_breaker_that_was_tripped_answers_clients_503_and_is_found_open_after_a_kill
     host.signal(Signal::TERM);
     host.end().exits(0);
     assert_eq!(folder.read("out.log"), "before\nafter\n");
+}
+
+/// A port that nobody listens on.
+fn closed() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+}
+
+#[test]
+fn what_a_receiver_that_is_down_does_not_take_goes_to_the_sink_that_stands_in_for_it() {
+    let folder = Folder::new();
+    folder.write("in.log", (0..500).map(|n| format!("{n}\n")).collect::<String>());
+    let pipeline = format!(
+        "version: 1
+name: spared
+epoch: 50ms
+sources: {{ in: {{ file: {{ path: in.log }} }} }}
+sinks:
+  out:
+    from: in
+    http: {{ url: \"http://{}/\" }}
+    retry: {{ first: 1ms, max: 2ms }}
+    breaker: {{ samples: 3, open: 1h, then: fallback, fallback: spare }}
+  spare: {{ from: [], file: {{ path: spare.log }} }}
+",
+        closed()
+    );
+    folder.write("p.yaml", pipeline);
+    let checked = folder.run(&["check", "p.yaml", "--json"]).exits(0).json();
+    assert!(checked.to_string().contains("spare"), "{checked}");
+    let ended = folder.run(&["run", "p.yaml", "--json", "--state", "state"]).exits(0).json();
+    let ledger = &ended["result"]["pipelines"][0]["ledger"];
+    assert_eq!(ledger["balanced"], true, "{ended}");
+    let part =
+        |name: &str| ledger["parts"].as_array().unwrap().iter().find(|part| part["name"] == name).unwrap().clone();
+    assert_eq!((&part("out")["diverted"], &part("spare")["passed"]), (&500.into(), &500.into()), "{ledger}");
+    assert_eq!(folder.read("spare.log"), folder.read("in.log"));
+    let letters = folder.run(&["dlq", "export", "--json", "--state", "state"]).exits(0).json();
+    assert_eq!(letters["result"]["letters"].as_array().unwrap().len(), 0, "{letters}");
 }

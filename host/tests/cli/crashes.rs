@@ -93,3 +93,57 @@ fn a_fall_at_any_named_place_leaves_no_trace() {
         assert!(fell > 0, "nobody comes by `{place}`");
     }
 }
+
+/// Falls that a host is seen to take before it comes up by itself: two that tell nothing, and two with the same record in hand.
+const FALLS: u32 = 4;
+
+/// Row 13: a record with which the host itself falls, in a stage of one worker or several, is found and put
+/// aside, and nothing else is lost or doubled; so is a second one that is the same.
+#[test]
+fn a_record_that_takes_the_host_down_again_and_again_becomes_a_letter_and_all_others_arrive() {
+    for (twins, workers) in [(1, 1), (2, 3)] {
+        let folder = Folder::new();
+        let record = |n: u64| match n {
+            _ if (200..200 + twins).contains(&n) => {
+                "{\"ts\":200,\"client\":\"c\",\"status\":200,\"ms\":1,\"poison\":true}\n".to_owned()
+            }
+            n => {
+                format!("{{\"ts\":{n},\"client\":\"c{}\",\"status\":{},\"ms\":{}}}\n", n % 3, 200 + n % 2 * 600, n % 10)
+            }
+        };
+        folder.write("input.ndjson", (0..400).map(record).collect::<String>());
+        let pipeline = PIPELINE.replace(" rate: 12000/s,", "");
+        folder.write("p.yaml", pipeline.replace("config: { where", &format!("workers: {workers}, config: {{ where")));
+        let mut fell = 0;
+        let said = loop {
+            let mut command = folder.command(&["run", "p.yaml", "--json", "--state", "state"]);
+            let output = command.env("TIDEGATE_CRASH_ON", "poison").output().unwrap();
+            if output.status.signal() != Some(Signal::ABORT.as_raw()) {
+                break output;
+            }
+            fell += 1;
+            assert!(fell < 20, "{}", String::from_utf8_lossy(&output.stderr));
+        };
+        let error = String::from_utf8_lossy(&said.stderr);
+        assert_eq!((said.status.code(), fell), (Some(0), FALLS + 2 * (twins as u32 - 1)), "{error}");
+        let exported = folder.run(&["dlq", "export", "--json", "--state", "state"]).exits(0).json();
+        let letters = exported["result"]["letters"].as_array().unwrap();
+        assert_eq!(letters.len() as u64, twins, "{exported}");
+        for letter in letters {
+            assert_eq!(
+                (letter["kind"].as_str(), letter["name"].as_str()),
+                (Some("host_crash"), Some("served")),
+                "{letter}"
+            );
+            assert!(letter["value"].as_str().unwrap().contains("poison"), "{letter}");
+        }
+        let count = |text: &str| -> u64 {
+            let lines = text.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+            lines.map(|line| line["count"].as_u64().unwrap()).sum()
+        };
+        let kept = (0..400).filter(|n| !(200..200 + twins).contains(n) && n % 2 == 0).count() as u64;
+        assert_eq!(count(&folder.read("out.ndjson")), kept);
+        // It is over, and nothing is counted any more.
+        folder.run(&["run", "p.yaml", "--state", "state"]).exits(0);
+    }
+}

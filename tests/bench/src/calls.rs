@@ -189,6 +189,8 @@ pub(crate) fn spec(guest: &str, engine: &Engine, on_error: OnError) -> anyhow::R
         gate: Arc::new(Gate::new(String::new(), Terms::never(), Bell::default())),
         then: Then::Pause,
         interrupt: Interrupt::default(),
+        fallback: None,
+        stepping: None,
     }))
 }
 

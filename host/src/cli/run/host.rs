@@ -92,6 +92,7 @@ pub(super) async fn open(
         (Some(store), Some(folder)) => Some(Arc::new(state::topics(store, folder)?)),
         _ => None,
     };
+    let journal = host.state_folder().map(state::journal).transpose()?;
     let (mut parts, mut feeders) = (Vec::new(), Vec::new());
     for (file, mut prepared, durable, fed_by) in all {
         let name = prepared.graph.name.clone();
@@ -101,7 +102,7 @@ pub(super) async fn open(
         let opened = prepared.into_parts(topics.clone()).await.map_err(|error| {
             environment(unopened(format!("open `{name}` of {}: {error:#}", file.display()), &error))
         })?;
-        parts.push(Parts { durable, ..opened });
+        parts.push(Parts { durable, journal: journal.clone(), ..opened });
         feeders.push(fed_by);
     }
 

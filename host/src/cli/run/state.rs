@@ -20,6 +20,7 @@ use crate::{
     },
     sink::http::outbox,
     source::journal,
+    stage::stepping::Journal,
     store::{self, Lock, Settings, Store, StoreError},
     topic::Topics,
 };
@@ -211,6 +212,14 @@ pub(super) fn topics(store: &Store, folder: &Path) -> Result<Topics, Box<Answer>
     topics::load(store, Arc::new(RealDisk), folder).map_err(|unfit| {
         let trouble = Trouble::of(format!("look for topics: {unfit}"));
         Box::new(Answer::failed(Exit::Environment, trouble.code(codes::STATE_DAMAGED)))
+    })
+}
+
+/// The journal of the records that are called one by one.
+pub(super) fn journal(folder: &Path) -> Result<Arc<Journal>, Box<Answer>> {
+    Journal::open(&RealDisk, folder).map(Arc::new).map_err(|error| {
+        let trouble = Trouble::of(format!("open the journal of records in hand below {}: {error}", folder.display()));
+        Box::new(Answer::failed(Exit::Environment, trouble.code(codes::STATE_UNUSABLE)))
     })
 }
 

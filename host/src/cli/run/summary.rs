@@ -195,6 +195,8 @@ fn row(kind: &str, part: &PartStatus, seconds: f64) -> Vec<String> {
         (tally.late, "late"),
         (tally.refused, "refused"),
         (tally.dropped, "dropped"),
+        (tally.stood_in, "done by the fallback"),
+        (tally.diverted, "handed to the fallback"),
         (tally.lost, "lost"),
     ] {
         if count > 0 {

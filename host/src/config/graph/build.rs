@@ -119,6 +119,8 @@ pub(super) fn build(
             config: settled.config.clone()?,
             outputs: settled.outputs.clone()?,
             needs: settled.needs.clone(),
+            rate: settled.stage.rate,
+            fallback: settled.fallback.clone(),
             workers: usize::try_from(settled.stage.workers.value).ok()?,
             limits: settled.stage.limits.clone(),
             on_error: settled.stage.on_error.as_ref().map_or(on_error, |written| written.value),

@@ -52,7 +52,7 @@ pub(super) fn want(
                 flaws.push(no_fields(pointer, &place(stage, pointer), &format!("`{}`", stage.name.value)));
             }
         }
-        if stage.needs.iter().any(|need| need == "id") {
+        if stage.all_needs().any(|need| need == "id") {
             wanted.ids.extend(upstream(Consumer::Stage(at), edges));
         }
     }
@@ -122,8 +122,13 @@ fn upstream(consumer: Consumer, edges: &[Edge]) -> BTreeSet<Producer> {
     let (mut all, mut todo) = (BTreeSet::new(), vec![consumer]);
     while let Some(at) = todo.pop() {
         for edge in edges.iter().filter(|edge| edge.to == at) {
-            if let (true, Producer::Stage(from)) = (all.insert(edge.from), edge.from) {
-                todo.push(Consumer::Stage(from));
+            if !all.insert(edge.from) {
+                continue;
+            }
+            match edge.from {
+                Producer::Stage(from) => todo.push(Consumer::Stage(from)),
+                Producer::Sink(from) if edge.port == Port::Fallback => todo.push(Consumer::Sink(from)),
+                Producer::Sink(_) | Producer::Source(_) => {}
             }
         }
     }

@@ -12,7 +12,7 @@ use super::{
         rules::is_name,
         tree::Value,
     },
-    Facts, PluginFacts, Windowing,
+    Facts, Fallback, PluginFacts, Windowing,
 };
 use crate::plugin::Kind;
 
@@ -31,13 +31,21 @@ pub(super) struct Settled<'p> {
     pub(super) needs: Vec<String>,
     pub(super) config: Option<Secret>,
     pub(super) window: Windowing,
+    /// What stands in for it, as far as that is known.
+    pub(super) fallback: Option<Fallback>,
 }
 
 impl Settled<'_> {
     /// JSON pointers that the stage reads of its input.
     pub(super) fn fields(&self) -> impl Iterator<Item = &str> {
         let key = self.stage.key.as_ref().map(|key| key.value.as_str());
-        self.needs.iter().filter_map(|need| need.strip_prefix("field:")).chain(key)
+        self.all_needs().filter_map(|need| need.strip_prefix("field:")).chain(key)
+    }
+
+    /// What it needs, and what stands in for it.
+    pub(super) fn all_needs(&self) -> impl Iterator<Item = &str> {
+        let others = self.fallback.iter().flat_map(|fallback| &fallback.needs);
+        self.needs.iter().chain(others).map(String::as_str)
     }
 
     /// Whether it puts records to `.late`.
@@ -48,15 +56,16 @@ impl Settled<'_> {
 
 /// Every stage of the file, in its order.
 pub(super) fn settle<'p>(loaded: &'p Loaded, facts: &dyn Facts, flaws: &mut Vec<Flaw>) -> Vec<Settled<'p>> {
-    loaded.pipeline.stages.iter().map(|(name, stage)| one(name, stage, facts.of(&name.value), flaws)).collect()
+    loaded.pipeline.stages.iter().map(|(name, stage)| one(name, stage, facts, flaws)).collect()
 }
 
 fn one<'p>(
     name: &'p Spanned<String>,
     stage: &'p pipeline::Stage,
-    facts: Option<&PluginFacts>,
+    all: &dyn Facts,
     flaws: &mut Vec<Flaw>,
 ) -> Settled<'p> {
+    let facts = all.of(&name.value);
     let kinds = [(Kind::Filter, &stage.filter), (Kind::Map, &stage.map), (Kind::Aggregate, &stage.aggregate)];
     let mut set = kinds.iter().filter_map(|(kind, plugin)| plugin.as_ref().map(|plugin| (*kind, plugin)));
     let (kind, plugin) = match (set.next(), set.next()) {
@@ -67,24 +76,13 @@ fn one<'p>(
         Some(window) => windowing(window),
         None => Windowing::None,
     };
-    let mut settled = Settled { name, stage, kind, plugin, outputs: None, needs: Vec::new(), config: None, window };
+    let (needs, fallback) = (Vec::new(), None);
+    let mut settled = Settled { name, stage, kind, plugin, outputs: None, needs, config: None, window, fallback };
     let (Some(facts), Some(kind), Some(plugin)) = (facts, kind, plugin) else { return settled };
-    if facts.kind != kind {
-        let (is, says) = (word(facts.kind), word(kind));
-        let flaw = Flaw::at(
-            codes::WRONG_KIND,
-            &plugin.span,
-            format!("`{}` is {} {is}, not {} {says}", plugin.value, article(is), article(says)),
-        );
-        flaws.push(flaw.cure(format!("write `{is}: {}`", plugin.value)));
+    if let Some(flaw) = of_kind(plugin, facts, kind) {
+        flaws.push(flaw.cure(format!("write `{}: {}`", word(facts.kind), plugin.value)));
     }
-    for need in &facts.needs {
-        let known = matches!(need.as_str(), "id" | "input" | "null") || need.starts_with("field:/");
-        if !known {
-            let message = format!("`{}` needs the column `{need}`, which is not known", plugin.value);
-            flaws.push(Flaw::at(codes::UNKNOWN_NEED, &plugin.span, message));
-        }
-    }
+    flaws.extend(unknown_needs(plugin, facts));
     settled.needs.clone_from(&facts.needs);
     settled.outputs = Some(outputs(stage, plugin, facts, flaws));
     match fit(&Told { config: &stage.config, plugin: &plugin.value, span: &plugin.span }, facts.config_schema.as_ref())
@@ -92,7 +90,48 @@ fn one<'p>(
         Ok(config) => settled.config = Some(config),
         Err(misfits) => flaws.extend(misfits),
     }
+    let fallback = stage.breaker.value.stands_in();
+    if let (Some(written), Some(facts)) = (fallback, all.of(&Fallback::name(&name.value))) {
+        settled.fallback = Some(standing_in(&settled, written, facts, kind, flaws));
+    }
     settled
+}
+
+/// A plugin that stands in for that of a stage does the same: its kind, its configuration and its outputs are the same.
+fn standing_in(
+    settled: &Settled<'_>,
+    written: &Spanned<String>,
+    facts: &PluginFacts,
+    kind: Kind,
+    flaws: &mut Vec<Flaw>,
+) -> Fallback {
+    flaws.extend(of_kind(written, facts, kind).map(|flaw| flaw.cure("name a plugin of the stage's kind")));
+    flaws.extend(unknown_needs(written, facts));
+    let told = Told { config: &settled.stage.config, plugin: &written.value, span: &written.span };
+    flaws.extend(fit(&told, facts.config_schema.as_ref()).err().into_iter().flatten());
+    let (of_stage, own) =
+        (settled.outputs.as_deref().unwrap_or_default(), outputs(settled.stage, written, facts, &mut Vec::new()));
+    if !of_stage.starts_with(&own) {
+        let listed = |names: &[String]| if names.is_empty() { "none".to_owned() } else { names.join(", ") };
+        let (own, of_stage) = (listed(&own), listed(of_stage));
+        let message = format!("the side outputs of `{}` are {own}, those of the stage {of_stage}", written.value);
+        let flaw = Flaw::at(codes::WRONG_KIND, &written.span, message);
+        flaws.push(flaw.cure("name a plugin that has the same, or the first of them"));
+    }
+    Fallback { plugin: written.value.clone(), needs: facts.needs.clone() }
+}
+
+fn of_kind(plugin: &Spanned<String>, facts: &PluginFacts, kind: Kind) -> Option<Flaw> {
+    let (is, says) = (word(facts.kind), word(kind));
+    let message = || format!("`{}` is {} {is}, not {} {says}", plugin.value, article(is), article(says));
+    (facts.kind != kind).then(|| Flaw::at(codes::WRONG_KIND, &plugin.span, message()))
+}
+
+fn unknown_needs(plugin: &Spanned<String>, facts: &PluginFacts) -> Vec<Flaw> {
+    let is_known = |need: &str| matches!(need, "id" | "input" | "null") || need.starts_with("field:/");
+    let unknown = facts.needs.iter().filter(|need| !is_known(need));
+    let message = |need| format!("`{}` needs the column `{need}`, which is not known", plugin.value);
+    unknown.map(|need| Flaw::at(codes::UNKNOWN_NEED, &plugin.span, message(need))).collect()
 }
 
 fn outputs(

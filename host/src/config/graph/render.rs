@@ -54,6 +54,7 @@ impl Graph {
             (Port::Rest, _) => "rest",
             (Port::Late, _) => "late",
             (Port::Refused, _) => "refused",
+            (Port::Fallback, _) => "fallback",
             (Port::Named(at), Producer::Stage(i)) => {
                 self.stages.get(i).and_then(|stage| stage.outputs.get(at)).map_or("", String::as_str)
             }

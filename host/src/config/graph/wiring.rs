@@ -91,7 +91,11 @@ impl<'a> Names<'a> {
         meant: &mut Vec<(Producer, Port)>,
         flaws: &mut Vec<Flaw>,
     ) {
-        if from.0.is_empty() && !self.loaded.broken.is(&[section(to), &name.value, "from"]) {
+        // One that only stands in for another gets its records from that one.
+        let mut sinks = self.loaded.pipeline.sinks.iter();
+        let stands_in = matches!(to, Consumer::Sink(_))
+            && sinks.any(|(_, sink)| sink.breaker.stands_in().is_some_and(|other| other.value == name.value));
+        if from.0.is_empty() && !stands_in && !self.loaded.broken.is(&[section(to), &name.value, "from"]) {
             let flaw = Flaw::at(codes::NO_INPUT, &name.span, format!("nothing flows into `{}`", name.value));
             flaws.push(flaw.cure("name an output under `from`"));
         }
@@ -278,7 +282,8 @@ fn section(consumer: Consumer) -> &'static str {
     }
 }
 
-fn limit(capacity: &pipeline::Capacity) -> Limit {
+/// What a channel of this capacity holds.
+pub(super) fn limit(capacity: &pipeline::Capacity) -> Limit {
     Limit {
         records: usize::try_from(capacity.records.value).unwrap_or(usize::MAX),
         bytes: capacity.bytes.value.bytes(),

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use super::{
     super::{
         OnError, codes,
-        graph::{Consumer, Output, Picture, Port, Producer, check, render},
+        graph::{Consumer, Graph, Output, Picture, Port, Producer, check, render},
     },
     checked, facts, loaded,
 };
@@ -226,4 +226,18 @@ proptest! {
         prop_assert_eq!(codes.iter().filter(|code| **code == codes::NO_INPUT).count(), empty);
         prop_assert_eq!(codes.len(), gone + empty);
     }
+}
+
+#[test]
+fn what_stands_in_gets_what_it_needs_and_its_memory_is_counted() {
+    let yaml = "version: 1\nname: p\nsources: { in: { generate: {} } }\nstages:\n  s: { from: in, map: m, breaker: { then: \
+                fallback, fallback: seeded } }\n  t: { from: in, filter: f, config: { min: 1 }, breaker: { then: fallback, \
+                fallback: by_status } }\nsinks: { out: { from: [s, t], discard: {} } }\n";
+    let with = checked(yaml, &[]).unwrap();
+    assert!(with.sources[0].ids);
+    assert_eq!(with.sources[0].stamp.fields.iter().map(|field| &**field).collect::<Vec<_>>(), ["/status"]);
+    assert_eq!(with.stages[0].needs, [""; 0], "nobody gets more than they asked for");
+    let without = checked(&yaml.replace(", breaker: { then: fallback, fallback: seeded }", ""), &[]).unwrap();
+    let bytes = |graph: &Graph| crate::config::budget::summands(graph).iter().map(|summand| summand.bytes).sum::<u64>();
+    assert!(bytes(&with) >= bytes(&without) + with.stages[0].limits.memory.0);
 }

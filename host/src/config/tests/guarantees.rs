@@ -105,3 +105,21 @@ fn what_cannot_be_had_is_refused_and_the_reason_told() {
         "what is not kept guarantees nothing"
     );
 }
+
+#[test]
+fn a_sink_that_another_stands_in_for_has_no_more_than_that_one_and_that_one_no_more_than_its_sources() {
+    let yaml = |standby: &str| {
+        format!(
+            "version: 1\nname: p\nsources: {{ a: {{ {FILE} }}, b: {{ {GONE} }} }}\nsinks:\n  out: {{ from: a, {PUT_BY}, \
+             breaker: {{ then: fallback, fallback: spare }} }}\n  spare: {{ from: b, {standby} }}\n"
+        )
+    };
+    for (standby, expected) in [(ONE, [EffectivelyOnce, AtMostOnce]), (PLAIN, [AtLeastOnce, BestEffort])] {
+        let graph = checked(&yaml(standby), folder()).unwrap();
+        let found = guarantees(&graph, true);
+        assert_eq!(found.iter().map(|found| found.guarantee).collect::<Vec<_>>(), expected, "{standby}");
+    }
+    let graph = checked(&yaml(ONE).replace(GONE, HTTP), folder()).unwrap();
+    let spare = &guarantees(&graph, true)[1];
+    assert_eq!((spare.guarantee, spare.because.len()), (AtLeastOnce, 1), "{spare:?}");
+}

@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
-use super::Phase;
+use super::{Phase, waits::Wait};
 use crate::{
     pipeline::{
         generations::{Counts, Fate, Past},
@@ -128,6 +128,9 @@ pub struct Status {
     pub dead_letters: Option<u64>,
     /// Who is not ready; empty when the pipeline is.
     pub not_ready: Vec<NotReady>,
+    /// Sources, stages and sinks that wait for room, and for whom.
+    #[serde(default)]
+    pub waits: Vec<Wait>,
     /// Equations of the ledger that did not hold at the last commit; always empty.
     pub imbalances: Vec<Imbalance>,
 }

@@ -76,6 +76,8 @@ impl Sink for Down {
 struct Driven {
     lane: Sender,
     letters: Inbox,
+    /// What is handed to another sink.
+    other: Inbox,
     reports: mpsc::Receiver<(usize, Epoch, SinkPoint)>,
     written: Arc<Mutex<Vec<String>>>,
     tried: Arc<Mutex<Vec<Instant>>>,
@@ -86,7 +88,10 @@ struct Driven {
 fn drive(down: Duration, breaker: &Breaker, retry: Retry) -> Driven {
     let (inbox, mut ends) = lanes(&[Limit::default()]);
     let (letters, edges) = lanes::<Item>(&[Limit::default()]);
-    let edges = edges.into_iter().map(|lane| Edge::new(Port::Refused, lane, Arc::default())).collect();
+    let (other, further) = lanes::<Item>(&[Limit::default()]);
+    let edges = edges.into_iter().map(|lane| (Port::Refused, lane));
+    let further = further.into_iter().map(|lane| (Port::Fallback, lane));
+    let edges = edges.chain(further).map(|(port, lane)| Edge::new(port, lane, Arc::default())).collect();
     let graph = Plan::new(&numbers(1)).sink("out", "in").parts().0.graph;
     let board = Arc::new(Board::new(graph, Access::default(), None));
     let gate = Arc::new(Gate::new("out".to_owned(), Terms::from(breaker), board.bell.clone()));
@@ -96,14 +101,14 @@ fn drive(down: Duration, breaker: &Breaker, retry: Retry) -> Driven {
     let (then, meter) = (breaker.then.value, Arc::default());
     let (name, sink, number) = ("out".to_owned(), Box::new(sink), 0);
     let mut task = SinkTask { number, name, sink, retry, gate: gate.clone(), then, meter, board, trouble: None };
-    let point = SinkPoint { received: vec![0], sent: vec![0], ..SinkPoint::default() };
+    let point = SinkPoint { received: vec![0], sent: vec![0, 0], ..SinkPoint::default() };
     let (keep, committed) = tokio::sync::watch::channel(Epoch(0));
     let (reporting, reports) = mpsc::channel(1);
     let task = tokio::spawn(async move {
         let _keep = keep;
         task.run(inbox, Outlet::new(edges), point, reporting, committed).await
     });
-    Driven { lane: ends.remove(0), letters, reports, written, tried, gate, task }
+    Driven { lane: ends.remove(0), letters, other, reports, written, tried, gate, task }
 }
 
 fn batch(range: std::ops::Range<usize>) -> Item {
@@ -113,13 +118,17 @@ fn batch(range: std::ops::Range<usize>) -> Item {
 impl Driven {
     /// Letters until the barrier, with why they are.
     async fn letters(&self) -> Vec<(String, Option<Why>)> {
-        let mut all = Vec::new();
-        while let Item::Batch(batch) = self.letters.wait(|lanes| lanes[0].pop()).await.unwrap() {
-            let values = batch.values().iter().enumerate();
-            all.extend(values.map(|(at, value)| (String::from_utf8(value.to_vec()).unwrap(), Why::of(&batch, at))));
-        }
-        all
+        until_barrier(&self.letters).await
     }
+}
+
+async fn until_barrier(inbox: &Inbox) -> Vec<(String, Option<Why>)> {
+    let mut all = Vec::new();
+    while let Item::Batch(batch) = inbox.wait(|lanes| lanes[0].pop()).await.unwrap() {
+        let values = batch.values().iter().enumerate();
+        all.extend(values.map(|(at, value)| (String::from_utf8(value.to_vec()).unwrap(), Why::of(&batch, at))));
+    }
+    all
 }
 
 /// Time five hundred times as fast: a second is two milliseconds.
@@ -176,6 +185,37 @@ async fn what_a_sink_that_is_down_does_not_take_becomes_letters_or_is_dropped_as
         }
         assert_eq!(*driven.written.lock().unwrap(), [""; 0]);
     }
+}
+
+/// What it had in hand when it was given up goes first, and its own order is kept.
+#[tokio::test]
+async fn what_a_sink_that_is_down_does_not_take_goes_to_the_one_that_stands_in_for_it() {
+    let (breaker, retry) = quick();
+    let open = Span(Duration::from_millis(300)).into();
+    let breaker = Breaker { then: Then::Fallback.into(), open, samples: 3.into(), ..breaker };
+    let mut driven = drive(Duration::from_millis(100), &breaker, retry);
+    for nth in 0..3 {
+        driven.lane.send(batch(nth * 100..nth * 100 + 100)).await.unwrap();
+    }
+    driven.lane.send(Item::Barrier(Epoch(1))).await.unwrap();
+    let (_, _, point) = driven.reports.recv().await.unwrap();
+    let (there, letters) = (until_barrier(&driven.other).await, driven.letters().await);
+    assert_eq!((point.tally.received, point.tally.diverted, point.tally.imbalance()), (300, 300, 0));
+    assert_eq!((point.sent, letters), (vec![0, 300], Vec::new()));
+    assert_eq!(
+        there,
+        numbers(300).into_iter().map(|value| (value, None)).collect::<Vec<_>>(),
+        "in order, without a reason"
+    );
+    // It is up again, and the breaker finds out: what comes then is its own.
+    while !driven.gate.lets_through() {
+        tokio::task::yield_now().await;
+    }
+    driven.lane.send(batch(300..400)).await.unwrap();
+    driven.lane.send(Item::Barrier(Epoch(2))).await.unwrap();
+    let (_, _, point) = driven.reports.recv().await.unwrap();
+    assert_eq!((point.tally.passed, point.tally.diverted, point.tally.imbalance()), (100, 300, 0));
+    assert_eq!(*driven.written.lock().unwrap(), numbers(400)[300..]);
 }
 
 #[tokio::test]

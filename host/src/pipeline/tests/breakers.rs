@@ -11,11 +11,11 @@ use crate::{
 };
 
 /// A breaker that stays open for so many milliseconds first.
-fn opening(millis: u64, then: Then) -> Breaker {
+pub(super) fn opening(millis: u64, then: Then) -> Breaker {
     Breaker { open: Span(Duration::from_millis(millis)).into(), then: then.into(), ..Breaker::default() }
 }
 
-async fn until(what: &str, is_so: impl Fn() -> bool) {
+pub(super) async fn until(what: &str, is_so: impl Fn() -> bool) {
     let patience = tokio::time::timeout(PATIENCE, async {
         while !is_so() {
             tokio::task::yield_now().await;

@@ -21,14 +21,17 @@ use crate::{
     codec::{Format, Stamp},
     config::{
         Breaker, Limits, OnError, Retry, Secret, State, Watermark, WhenFull,
-        graph::{self, Consumer, Edge, Graph, Input, Output, Port, Producer, Windowing},
+        graph::{self, Consumer, Edge, Fallback, Graph, Input, Output, Port, Producer, Windowing},
     },
     letter,
     log::Access,
     plugin::Kind,
     sink::Sink,
     source::Source,
-    stage::{fake::Fake, worker::Maker},
+    stage::{
+        fake::{Fake, Mood},
+        worker::Maker,
+    },
     store::Store,
     unit::{Rate, Size, Span},
 };
@@ -37,7 +40,8 @@ use crate::{
 pub(super) fn plugin(digest: &str, maker: impl Maker + 'static) -> PluginPart {
     let about = letter::Plugin { name: "fake".to_owned(), version: "1".to_owned(), digest: digest.to_owned() };
     let (service, maker) = (Arc::default(), Arc::new(maker));
-    PluginPart { written: digest.to_owned(), about, state_version: 1, needs: Vec::new(), generation: 1, service, maker }
+    let written = digest.to_owned();
+    PluginPart { written, about, state_version: 1, needs: Vec::new(), generation: 1, service, maker, fallback: None }
 }
 
 /// A graph in short words. Every stage and sink reads a comma-separated list of outputs.
@@ -49,6 +53,7 @@ pub(super) struct Plan {
     idle: Duration,
     linger: Duration,
     rate: Option<Rate>,
+    stage_rate: Option<Rate>,
     epoch: Duration,
     uncommitted: u64,
     stages: Vec<(String, Kind, String, usize)>,
@@ -62,6 +67,7 @@ pub(super) struct Plan {
     on_error: OnError,
     breaker: Breaker,
     pub(super) fake: Fake,
+    standby: Option<Fake>,
     gate: Mutex<Option<Arc<Semaphore>>>,
     failing: usize,
     troubled: Option<String>,
@@ -80,6 +86,7 @@ impl Plan {
             idle: Duration::from_millis(50),
             linger: Duration::ZERO,
             rate: None,
+            stage_rate: None,
             epoch: Duration::from_millis(50),
             uncommitted: 1 << 20,
             stages: Vec::new(),
@@ -93,6 +100,7 @@ impl Plan {
             on_error: OnError::Stop,
             breaker: Breaker::default(),
             fake: Fake::default(),
+            standby: None,
             gate: Mutex::default(),
             failing: 0,
             troubled: None,
@@ -187,6 +195,12 @@ impl Plan {
         self
     }
 
+    /// Most records a second that a stage takes in.
+    pub(super) fn stage_rate(mut self, rate: &str) -> Self {
+        self.stage_rate = Some(rate.parse().unwrap());
+        self
+    }
+
     pub(super) fn epoch(mut self, every: Duration) -> Self {
         self.epoch = every;
         self
@@ -207,6 +221,17 @@ impl Plan {
     pub(super) fn breaker(mut self, breaker: Breaker) -> Self {
         self.breaker = breaker;
         self
+    }
+
+    /// Another fake stands in for the plugins of all stages.
+    pub(super) fn standby(mut self) -> Self {
+        self.standby = Some(Fake::default());
+        self
+    }
+
+    /// How what stands in takes whatever it is given.
+    pub(super) fn mood_of_standby(&self) -> Arc<Mutex<Mood>> {
+        self.standby.as_ref().unwrap().mood.clone()
     }
 
     /// The first time the value `panic` is seen, the host's own code panics; behind a gate, once a sink has a batch in hand.
@@ -348,6 +373,8 @@ impl Plan {
             config: Secret::new("{}".to_owned()),
             outputs: vec!["side".to_owned()],
             needs: Vec::new(),
+            rate: self.stage_rate,
+            fallback: self.standby.as_ref().map(|_| Fallback { plugin: "standby".to_owned(), needs: Vec::new() }),
             workers: *workers,
             limits: Limits::default(),
             on_error: self.on_error,
@@ -423,7 +450,8 @@ impl Plan {
         let panics_after = gate.is_some().then(|| collected.handed.clone());
         let mut fake = self.fake.clone();
         fake.panics_after = panics_after;
-        let plugin = plugin("0", fake);
+        let standby = self.standby.clone().map(|fake| Box::new(plugin("1", fake)));
+        let plugin = PluginPart { fallback: standby, ..plugin("0", fake) };
         Parts {
             plugins: graph.stages.iter().map(|_| plugin.clone()).collect(),
             sinks: sinks.collect(),
@@ -433,6 +461,7 @@ impl Plan {
             reloading: None,
             topics: None,
             durable: None,
+            journal: None,
         }
     }
 }

@@ -66,7 +66,17 @@ fn parts(plan: &Plan, behind: &[&str], max: u64, store: &Arc<Store>, disk: &Sim,
         let durable = Durable::new(store.clone(), graph.clone(), signatures);
         let restored = durable.restore().unwrap();
         let (durable, topics) = (Some((durable, restored)), Some(topics.clone()));
-        Parts { graph, sources, plugins, sinks, letters: Default::default(), reloading: None, topics, durable }
+        Parts {
+            graph,
+            sources,
+            plugins,
+            sinks,
+            letters: Default::default(),
+            reloading: None,
+            journal: None,
+            topics,
+            durable,
+        }
     });
     opened.collect()
 }

@@ -4,7 +4,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    config::WhenFull,
+    config::{Then, WhenFull},
+    plugin::Kind,
     stage::{
         aggregate::{Peers, Room, Rules, Windowing},
         fake::spec,
@@ -235,4 +236,32 @@ fn a_worker_that_has_left_something_leaves_what_follows_until_the_next_round() {
     assert!(first.left.is_some() && second.left.is_some() && barrier.left.is_some());
     let again = worker.work_in(1, first.left.unwrap()).unwrap();
     assert!(again.left.is_none() && again.outcome.tally.passed == 2);
+}
+
+/// What stands in is searched for culprits like any other, and says itself who refused them.
+#[test]
+fn what_stands_in_does_all_that_the_stage_would_do_and_is_named_by_what_it_refuses() {
+    for kind in [Kind::Filter, Kind::Map] {
+        let about = letter::Plugin { name: "other".to_owned(), version: "2".to_owned(), digest: "1".to_owned() };
+        let standby = Spec { about: about.clone(), service: Arc::default(), ..spec(kind, None) };
+        let service = standby.service.clone();
+        let made = Spec { then: Then::Fallback, fallback: Some(Arc::new(standby)), ..spec(kind, None) };
+        let (own, gate) = (made.service.clone(), made.gate.clone());
+        let mut worker = Worker::new(Arc::new(made), 1, BEGIN, &SavedGroups::new(), |_| true).unwrap();
+        let values = ["2", "refuse", "3", "silent", "pair", "4", "pair", "fault", "6"];
+        let records: Vec<(usize, &str)> = values.into_iter().enumerate().collect();
+        let mut clean = Run::default();
+        clean.take(&worker.work(Work::Batch(0, batch(&records))).unwrap().outcome);
+        gate.pull(Lever::Trip);
+        let (mut run, worked) = (Run::default(), worker.work(Work::Batch(0, batch(&records))).unwrap());
+        run.take(&worked.outcome);
+        assert!(worked.left.is_none());
+        assert_eq!((run.tally.stood_in, run.tally.refused, run.tally.imbalance()), (9, 3, 0));
+        assert_eq!((run.out, run.why), (clean.out, clean.why));
+        let refused = worked.outcome.outputs.iter().find(|output| output.port == Port::Refused).unwrap();
+        let by = refused.batch.named("by").and_then(|by| by.get(0)).unwrap();
+        assert_eq!(serde_json::from_slice::<letter::Plugin>(by).unwrap(), about);
+        let read = |service: &crate::stage::generation::Service| (service.read().records, service.read().refused);
+        assert_eq!((read(&own), read(&service)), ((9, 3), (9, 3)), "each is counted for what it did");
+    }
 }
