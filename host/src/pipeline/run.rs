@@ -307,7 +307,8 @@ impl Supervisor {
         sinks: Vec<SinkTask>,
         committed: &mut Committed,
     ) -> (RunEnd, Vec<SourceTask>, Vec<SinkTask>) {
-        let mut run = match launch(&self.board, graph, &reloads.parts(), sources, sinks, committed) {
+        let durable = self.durable.as_ref();
+        let mut run = match launch(&self.board, graph, &reloads.parts(), sources, sinks, committed, durable) {
             Ok(run) => run,
             Err((failure, sources, sinks)) => return (RunEnd::End(failure.into()), sources, sinks),
         };

@@ -3,7 +3,7 @@
 //! Owns the way from a key and a time to a group, and the way back. Invariant: [`Aggregate::undo`] leaves every group as
 //! it was before [`Aggregate::assign`].
 
-use super::{ALL, Aggregate, Windowing};
+use super::{Aggregate, Windowing};
 use crate::{
     batch::{Batch, Column},
     config::WhenFull,
@@ -52,14 +52,11 @@ impl Aggregate {
         let times = batch.timestamps().unwrap_or_default();
         let (windowing, Assigned { rows, late, turned_away, .. }) = (self.rules.windowing, &mut found);
         let punctual = (0u32..).zip(keys.iter()).filter_map(|(row, key)| {
-            let window = match windowing {
-                Windowing::Tumbling(tumbling) => tumbling.window(times.get(row as usize).copied().unwrap_or_default()),
-                Windowing::None | Windowing::Count(_) => ALL,
-            };
-            if matches!(windowing, Windowing::Tumbling(tumbling) if tumbling.is_late(window, watermark)) {
+            let time = times.get(row as usize).copied().unwrap_or_default();
+            let Some(window) = windowing.window(time, watermark) else {
                 late.push(row);
                 return None;
-            }
+            };
             Some((row, key, window))
         });
         let mut entered = Vec::with_capacity(batch.len());

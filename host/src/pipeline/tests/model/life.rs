@@ -243,7 +243,9 @@ impl Life {
             let inbox = wiring.inboxes.remove(&Consumer::Stage(at)).unwrap();
             let outlet = wiring.outlets.remove(&Producer::Stage(at)).unwrap();
             let answers = wiring.answers.remove(&at).unwrap_or_default();
-            let made = build::stage(&graph.stages[at], spec, &committed.stages[at], inbox, outlet, answers, report);
+            let (stage, point) = (&graph.stages[at], &committed.stages[at]);
+            let cellar = durable.as_ref().and_then(|durable| durable.cellar(stage, &Interrupt::default()));
+            let made = build::stage(stage, spec, (point, cellar), inbox, outlet, answers, report);
             let (conductor, hands) = made.map_err(|failure| failure.to_string()).unwrap();
             let below = graph.out_of(Producer::Stage(at)).map(|edge: &Edge| (edge.to, edge.input)).collect();
             leading.push(Some(Leading { conductor, course: Course::default(), below }));
