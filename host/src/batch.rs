@@ -202,6 +202,15 @@ impl Batch {
         self.map_columns(end - start, |column| column.slice(start, end), |times| times[start..end].to_vec())
     }
 
+    /// How many of the first records are within `most`; none where the first alone is not.
+    pub fn fitting(&self, most: Limit) -> usize {
+        let mut fits = self.len().min(most.records);
+        while fits > 0 && self.slice(0, fits).bytes() > most.bytes {
+            fits /= 2;
+        }
+        fits
+    }
+
     fn map_columns(&self, len: usize, column: impl Fn(&Column) -> Column, times: impl Fn(&[i64]) -> Vec<i64>) -> Self {
         Self {
             len,

@@ -17,6 +17,7 @@ pub mod codec;
 pub mod disk;
 pub mod letter;
 pub mod log;
+pub mod queue;
 pub mod store;
 pub mod topic;
 

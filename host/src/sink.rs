@@ -14,6 +14,7 @@ pub mod file;
 pub mod http;
 pub mod log;
 pub mod passage;
+pub mod queue;
 pub mod stdout;
 pub mod topic;
 pub mod writer;
@@ -88,6 +89,11 @@ pub trait Sink: Send {
         Vec::new()
     }
 
+    /// Whether an epoch should begin soon, for what the sink holds until a commit becomes too much.
+    fn is_awaited(&self) -> bool {
+        false
+    }
+
     /// Why the other side does not take what is waiting, while it does not.
     fn trouble(&self) -> Option<&str> {
         None
@@ -127,6 +133,9 @@ pub trait Sink: Send {
     fn restore<'a>(&'a mut self, _position: &'a Value) -> BoxFuture<'a, anyhow::Result<()>> {
         std::future::ready(Ok(())).boxed()
     }
+
+    /// Says that nothing will be written any more behind `position`: an earlier run has completed the pipeline.
+    fn rests(&mut self, _position: &Value) {}
 
     /// Says how far event time has come, in milliseconds since the Unix epoch.
     fn mark(&mut self, _watermark: i64) {}

@@ -17,6 +17,7 @@ pub mod http;
 pub mod journal;
 pub mod letters;
 pub mod passage;
+pub mod queue;
 pub mod rest;
 pub mod stdin;
 pub mod stream;
@@ -46,6 +47,8 @@ pub struct Chunk {
     pub answered: u64,
     /// Records that were there and are gone before they could be read; to be counted only.
     pub lost: u64,
+    /// Records that an edge in front of the source dropped, for there was no room for them; to be counted only.
+    pub dropped: u64,
     /// How far event time had come in front of these records of the batch, in milliseconds since the Unix epoch; behind the
     /// last one, where a position is the batch's length. Only where that came with the records.
     pub watermarks: Vec<(usize, i64)>,

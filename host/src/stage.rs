@@ -6,6 +6,7 @@
 pub mod aggregate;
 pub mod assemble;
 pub mod breaker;
+pub mod cellar;
 pub mod conductor;
 pub mod control;
 mod exchange;

@@ -212,7 +212,24 @@ impl Store {
     /// # Errors
     /// `Damaged` when it is.
     pub fn get(&self, pipeline: &str, place: &Place<'_>) -> Result<Option<Vec<u8>>, StoreError> {
-        self.opened.engine()?.get(pipeline, place)
+        let mut found = None;
+        let mut places = std::iter::once(place.clone());
+        self.opened.engine()?.get(pipeline, &mut places, &mut |_, value| found = Some(value.to_vec()))?;
+        Ok(found)
+    }
+
+    /// Shows the values at `places` of a pipeline to `visit`, each with the place's number in the list, all as of one commit;
+    /// where there is no value, nothing is shown.
+    ///
+    /// # Errors
+    /// `Damaged`, with the place of the value, when one is.
+    pub fn get_many<'a>(
+        &self,
+        pipeline: &str,
+        mut places: impl Iterator<Item = Place<'a>>,
+        mut visit: impl FnMut(usize, &[u8]),
+    ) -> Result<(), StoreError> {
+        self.opened.engine()?.get(pipeline, &mut places, &mut visit)
     }
 
     /// Names of the pipelines that have committed, ordered.

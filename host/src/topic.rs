@@ -81,7 +81,7 @@ struct Writer {
 }
 
 /// How far event time had come behind the record in front of an offset.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Told {
     /// Offset of the next record.
     pub offset: u64,

@@ -12,8 +12,8 @@ const LAYERS: [&[&str]; 11] = [
     // What outlives the process, and the seam to the disk below it.
     &["disk"],
     &["letter", "log", "store"],
-    // What the pipelines of a host share.
-    &["topic"],
+    // What the pipelines of a host share, and the parts of one.
+    &["queue", "topic"],
     // How blocking work is lent to a thread and given back; sources and sinks use it.
     &["lent"],
     &["plugin", "sink", "source"],

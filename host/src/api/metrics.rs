@@ -111,6 +111,17 @@ pub const FAMILIES: &[Family] = &[
             }
         },
     ),
+    gauge(
+        "tidegate_outbox_records",
+        "Records that wait in a sink's outbox, as of the last commit; absent where it has none",
+        &["pipeline", "sink"],
+        |view, to| {
+            for sink in &view.status.sinks {
+                let labels = vec![view.status.pipeline.clone(), sink.name.clone()];
+                to.extend(sink.waiting.map(|waiting| (labels, waiting as f64)));
+            }
+        },
+    ),
     gauge("tidegate_channel_records", "Records that wait in a channel", &["pipeline", "from", "to"], |view, to| {
         channels(view, to, |edge| edge.waiting.records as f64);
     }),
@@ -239,6 +250,18 @@ pub const FAMILIES: &[Family] = &[
         |view, to| {
             stages(view, to, |stage| stage.reading.state_bytes as f64);
         },
+    ),
+    gauge(
+        "tidegate_stage_cold_groups",
+        "Groups of a stage that are not in memory but in the store alone",
+        &["pipeline", "stage"],
+        |view, to| stages(view, to, |stage| stage.reading.cold_groups as f64),
+    ),
+    counter(
+        "tidegate_stage_cold_reads_total",
+        "Groups that a stage has read from the store because they were needed again",
+        &["pipeline", "stage"],
+        |view, to| stages(view, to, |stage| stage.reading.cold_reads as f64),
     ),
     counter(
         "tidegate_stage_evicted_groups_total",

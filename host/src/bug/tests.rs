@@ -8,7 +8,7 @@ use std::{
 static SEEDED: LazyLock<Option<String>> = LazyLock::new(|| std::env::var("TIDEGATE_BUG").ok());
 
 /// What goes wrong, and the tests that have to fail then, each of them.
-const BUGS: [(&str, &[&str]); 13] = [
+const BUGS: [(&str, &[&str]); 16] = [
     // Sources are told of a commit that is still being written.
     (
         "acknowledge-before-the-commit",
@@ -63,7 +63,22 @@ const BUGS: [(&str, &[&str]); 13] = [
             "store::tests::crash::a_crash_after_any_operation_loses_nothing_that_was_acknowledged",
         ],
     ),
+    // A group leaves memory before the commit that holds it has been made.
+    ("group-gone-before-its-commit", &["stage::aggregate::cold::tests::nothing_leaves_before_it_is_committed", COLD]),
+    // A group that is not in memory begins anew when a record comes to it.
+    ("group-that-is-not-fetched", &["stage::aggregate::cold::tests::what_is_new_or_in_memory_costs_no_read", COLD]),
+    // A window ends without the groups that are not in memory.
+    (
+        "window-that-ends-without-its-groups",
+        &[
+            "stage::aggregate::cold::tests::memory_stays_under_its_limit_and_a_batch_also_where_all_groups_end_at_once",
+            COLD,
+        ],
+    ),
 ];
+
+/// Groups that leave memory against those that do not.
+const COLD: &str = "stage::aggregate::cold::tests::what_leaves_memory_comes_back_as_if_it_had_never_left";
 
 /// P1 and P2.
 const MODEL: &str =

@@ -40,11 +40,14 @@ pub(super) struct Ls {
 }
 
 #[derive(Args, Debug)]
-#[command(after_help = "It acts between two calls, and is remembered over a restart of the host.
+#[command(
+    after_help = "It acts between two calls, and is remembered over a restart of the host. What stands in for the plugin of a stage
+(`then: fallback`) has a breaker of its own, called STAGE.fallback.
 
 Examples:
   tidegate breaker trip access-log errors
-  tidegate breaker reset access-log errors")]
+  tidegate breaker reset access-log errors"
+)]
 pub(super) struct Pull {
     /// The pipeline.
     #[arg(value_name = "PIPELINE")]

@@ -5,7 +5,7 @@
 
 use super::{
     Diagnostic, codes,
-    graph::{Graph, Input, Output, Stage},
+    graph::{Graph, Input, Medium, Output, Passage, Stage},
     host::LoadedHost,
 };
 use crate::{plugin::Kind, unit::Size};
@@ -68,17 +68,30 @@ fn of_part(graph: &Graph) -> Vec<Summand> {
         let call = batch.saturating_add(limits.output.0).saturating_add(limits.logs.0);
         add(format!("calls of the stage `{}`", stage.name), call.saturating_mul(workers));
         if stage.kind == Kind::Aggregate {
-            let state = stage.state.max.0;
-            let what = format!(
-                "groups of the stage `{}` (`state.max`), and as much for what a commit holds of them",
-                stage.name
+            let max = stage.state.max.0;
+            let (what, state) = match &stage.state.memory {
+                None => ("(`state.max`)", max.saturating_mul(2)),
+                // What is known of each group that is not in memory is at most a fifth of what it takes there.
+                Some(memory) => {
+                    let known = max.saturating_sub(memory.0) / 5;
+                    (
+                        "in memory (`state.memory`) and what is known of the others",
+                        memory.0.saturating_mul(2).saturating_add(known),
+                    )
+                }
+            };
+            add(
+                format!("groups of the stage `{}` {what}, and as much for what a commit holds of them", stage.name),
+                state,
             );
-            add(what, state.saturating_mul(2));
         }
     }
     for sink in &graph.sinks {
         let encoded = if matches!(sink.output, Output::Discard(_)) { 0 } else { batch.saturating_add(BUFFER) };
         add(format!("buffers of the sink `{}`", sink.name), batch.saturating_add(encoded));
+        if let Output::Passage(Passage { medium: Medium::Queue(capacity, _), .. }) = &sink.output {
+            add(format!("what waits on the edge `{}`", sink.name), bytes(capacity.bytes));
+        }
         if let Output::Http(_, requests) = &sink.output {
             add(format!("requests in hand of the sink `{}`", sink.name), bytes(requests.bytes()));
         }

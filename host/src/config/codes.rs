@@ -42,6 +42,8 @@ pub const BAD_REFERENCE: &str = "TG117";
 pub const NO_EFFECT: &str = "TG118";
 /// No request can be made of this.
 pub const BAD_REQUEST: &str = "TG119";
+/// One field leaves no sense to another.
+pub const APART: &str = "TG131";
 /// Stages feed each other in a circle.
 pub const CYCLE: &str = "TG201";
 /// The name is taken.

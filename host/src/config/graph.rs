@@ -33,7 +33,7 @@ mod render;
 mod topics;
 mod wiring;
 
-pub use domains::{Domain, Passage, WhenFull};
+pub use domains::{Domain, Medium, Passage, WhenFull};
 pub use letters::{LETTERS, Letters};
 pub use render::{Picture, render};
 
@@ -128,7 +128,7 @@ pub enum Input {
     HostMetrics(source::host_metrics::Config),
     /// Gives letters back to who refused them, which the host itself sees to.
     Letters,
-    /// Reads what another part of the pipeline has written to a durable edge.
+    /// Reads what another part of the pipeline has written.
     Passage(Passage),
 }
 
@@ -137,7 +137,7 @@ impl Input {
     pub fn knows_places(&self) -> bool {
         match self {
             Self::File(_) | Self::Generate(_) | Self::Http(_) => true,
-            // A topic's records bring the ids of where they stand in it, those of a durable edge the ones that they had.
+            // A topic's records bring the ids of where they stand in it, those of another part the ones that they had.
             Self::Stdin(_) | Self::HostMetrics(_) | Self::Topic(..) | Self::Passage(_) | Self::Letters => false,
         }
     }
@@ -262,7 +262,7 @@ pub enum Output {
     Discard(sink::discard::Config),
     /// Keeps what could not be processed, which the host itself sees to.
     DeadLetters(Letters),
-    /// Writes to a durable edge, which another part of the pipeline reads.
+    /// Writes what another part of the pipeline reads.
     Passage(Passage),
 }
 

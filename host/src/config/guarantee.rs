@@ -9,13 +9,15 @@
 //! | is resent | whoever had no answer sends again | | plain | stays, and comes again |
 //! | forgets | what was not committed is gone | | outbox | was never sent: what is sent has been committed |
 
+use std::collections::BTreeSet;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
     codes,
     diagnostic::Flaw,
-    graph::{Consumer, Graph, Input, Output, Port, Producer, Sink},
+    graph::{Consumer, Edge, Graph, Input, Output, Port, Producer, Sink, WhenFull},
     load::Loaded,
 };
 use crate::{sink::http::Requests, source::journal::Answer, unit::Span};
@@ -119,11 +121,20 @@ fn of(graph: &Graph, at: usize, sink: String, is_kept: bool) -> Guaranteed {
         return Guaranteed { sink, guarantee: Guarantee::BestEffort, because };
     }
     let (mut loses, mut doubles) = (false, false);
-    let named = sources(graph, Consumer::Sink(at)).into_iter().filter_map(|at| graph.sources.get(at));
+    let consumer = Consumer::Sink(at);
+    let named = sources(graph, consumer, |_| true).into_iter().filter_map(|at| graph.sources.get(at));
     let of_sources = named.map(|source| (&source.name, of_source(&source.input)));
+    for edge in way(graph, consumer, |_| true).into_iter().filter(|edge| drops(edge)) {
+        loses = true;
+        let (from, to) = (graph.producer(edge.from), graph.consumer(edge.to));
+        because.push(format!("the edge from `{from}` to `{to}` drops what it has no room for"));
+    }
+    // What comes over an edge that drops does not come again, but for requests that a receiver did not answer.
+    let is_fed = !sources(graph, consumer, |edge| !drops(edge)).is_empty();
     // What another sink has in its place is as that one has it.
     let sinks = in_place(graph, at).into_iter().filter_map(|at| graph.sinks.get(at));
-    let of_sinks = sinks.map(|sink| (&sink.name, of_sink(&sink.output)));
+    let come_again = sinks.filter(|sink| is_fed || matches!(sink.output, Output::Http(..)));
+    let of_sinks = come_again.map(|sink| (&sink.name, of_sink(&sink.output)));
     for (name, (risk, why)) in of_sources.chain(of_sinks) {
         (loses, doubles) = (loses | risk.loses, doubles | risk.doubles);
         because.extend(why.map(|why| format!("`{name}`: {why}")));
@@ -195,23 +206,36 @@ fn in_place(graph: &Graph, at: usize) -> Vec<usize> {
     std::iter::successors(Some(at), next).collect()
 }
 
-/// The sources that `consumer` hears of, in ascending order.
-pub(super) fn sources(graph: &Graph, consumer: Consumer) -> Vec<usize> {
-    let (mut found, mut seen, mut next) = (std::collections::BTreeSet::new(), vec![consumer], vec![consumer]);
+fn drops(edge: &Edge) -> bool {
+    matches!(edge.when_full, WhenFull::Drop(_))
+}
+
+/// The edges of that kind over which `consumer` hears of sources.
+fn way(graph: &Graph, consumer: Consumer, is_crossed: impl Fn(&Edge) -> bool) -> Vec<&Edge> {
+    let (mut found, mut seen, mut next) = (Vec::new(), vec![consumer], vec![consumer]);
     while let Some(consumer) = next.pop() {
-        for edge in graph.into(consumer) {
-            match edge.from {
-                Producer::Source(at) => {
-                    found.insert(at);
-                }
-                Producer::Stage(at) if !seen.contains(&Consumer::Stage(at)) => {
-                    seen.push(Consumer::Stage(at));
-                    next.push(Consumer::Stage(at));
-                }
-                Producer::Sink(at) if edge.port == Port::Fallback => next.push(Consumer::Sink(at)),
-                Producer::Stage(_) | Producer::Sink(_) => {}
+        for edge in graph.into(consumer).filter(|edge| is_crossed(edge)) {
+            found.push(edge);
+            let above = match edge.from {
+                Producer::Stage(at) => Consumer::Stage(at),
+                Producer::Sink(at) if edge.port == Port::Fallback => Consumer::Sink(at),
+                Producer::Source(_) | Producer::Sink(_) => continue,
+            };
+            if !seen.contains(&above) {
+                seen.push(above);
+                next.push(above);
             }
         }
     }
+    found
+}
+
+/// The sources that `consumer` hears of over edges of that kind, in ascending order.
+pub(super) fn sources(graph: &Graph, consumer: Consumer, is_crossed: impl Fn(&Edge) -> bool) -> Vec<usize> {
+    let source = |edge: &Edge| match edge.from {
+        Producer::Source(at) => Some(at),
+        Producer::Stage(_) | Producer::Sink(_) => None,
+    };
+    let found: BTreeSet<usize> = way(graph, consumer, is_crossed).into_iter().filter_map(source).collect();
     found.into_iter().collect()
 }

@@ -399,6 +399,10 @@ pub enum Overflow {
     /// It is a log on disk, behind which a part of the pipeline begins that commits by itself: its sender does not wait for
     /// who reads it.
     Durable,
+    /// It drops batches that come; behind it begins a part of the pipeline that commits by itself.
+    DropNewest,
+    /// It drops batches that have waited longest; behind it begins a part of the pipeline that commits by itself.
+    DropOldest,
 }
 
 /// The name of a stage or sink.

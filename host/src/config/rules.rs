@@ -11,6 +11,7 @@ use super::{
     diagnostic::Flaw,
     pipeline::{Capacity, GiveUp, Window},
     place::{Spanned, Table},
+    state::{State, WhenFull},
     tree::Tree,
 };
 use crate::{codec::Format, sink::http::Misuse, source::journal::Answer};
@@ -263,9 +264,24 @@ impl Rules {
         }
         if let Some(state) = &stage.state {
             self.range("max", state.max.0.into(), 4096..=1 << 50, " bytes", &state.max.span);
+            self.memory(state);
         }
         if let (Some(window), false) = (&stage.window, window_damaged) {
             self.window(&window.value, &window.span);
+        }
+    }
+
+    fn memory(&mut self, state: &State) {
+        let Some(memory) = &state.memory else { return };
+        if memory.0 < 4096 || memory.0 > state.max.0 {
+            let message = format!("`memory` cannot be {} where `max` is {}", memory.value, state.max.value);
+            self.fault(codes::OUT_OF_RANGE, message, &memory.span, "take something from 4KiB to `max`");
+        }
+        if state.when_full.value == WhenFull::Evict {
+            let message =
+                "`evict` cannot tell which of the groups that are not in memory was seen longest ago".to_owned();
+            let cure = "take `when_full: pause` or `refuse`, let groups expire by `ttl`, or take `memory` out";
+            self.fault(codes::APART, message, &state.when_full.span, cure);
         }
     }
 

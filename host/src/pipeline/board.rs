@@ -29,7 +29,7 @@ use super::{
 use crate::{
     config::{
         Then,
-        graph::{self, Consumer, Fallback, Graph, Source, Stage},
+        graph::{self, Consumer, Fallback, Graph, Output, Sink, Source, Stage},
     },
     letter::{self, Desk, Office},
     log::Access,
@@ -341,6 +341,7 @@ impl Board {
             name: name.clone(),
             reading: meter.read(),
             behind: None,
+            waiting: None,
             counts: meter.read_plugin_counts(),
             faults: meter.read_faults(),
             breaker: self.gates().find(|(gated, _)| *gated == name).map(|(_, gate)| gate.shown().open_to_all()),
@@ -379,7 +380,16 @@ impl Board {
                 })
                 .collect(),
             stages,
-            sinks: self.graph.sinks.iter().map(|sink| &sink.name).zip(&self.sinks).map(|(n, m)| part(n, m)).collect(),
+            sinks: self
+                .graph
+                .sinks
+                .iter()
+                .zip(&self.sinks)
+                .map(|(sink, meter)| PartStatus {
+                    waiting: has_outbox(sink).then(|| state.account.waiting(&sink.name)),
+                    ..part(&sink.name, meter)
+                })
+                .collect(),
             edges: self
                 .graph
                 .edges
@@ -397,4 +407,8 @@ impl Board {
             imbalances: state.account.imbalances.clone(),
         }
     }
+}
+
+fn has_outbox(sink: &Sink) -> bool {
+    matches!(&sink.output, Output::Http(_, requests) if requests.outbox.is_some())
 }

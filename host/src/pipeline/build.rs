@@ -28,6 +28,7 @@ use crate::{
     source::Source,
     stage::{
         aggregate::{Peers, Room, Rules, Windowing},
+        cellar::{Cellar, Share},
         conductor::{Conductor, Crew, Report, Task, divides},
         failure::Failure,
         generation::{Service, Standing},
@@ -37,7 +38,7 @@ use crate::{
         pace::Pace,
         prepare::Wants,
         stepping::Journal,
-        table::owner,
+        table::{keeper, owner},
         worker::{Maker, ReadPorts, Spec, Worker},
     },
     time::Tumbling,
@@ -211,14 +212,14 @@ pub fn spec(graph: &Graph, at: usize, plugin: &PluginPart, board: &Board, interr
 /// A stage's workers on threads of their own.
 pub type Hands = Vec<(usize, Worker, Inbox<Task>, Sender)>;
 
-/// The conductor of a stage, and its workers where it has several.
+/// The conductor of a stage, and its workers where it has several, begun from a commit, whose groups may lie in a cellar.
 ///
 /// # Errors
 /// When no instance of the plugin can be made.
 pub fn stage(
     stage: &Stage,
     spec: Arc<Spec>,
-    point: &StagePoint,
+    (point, cellar): (&StagePoint, Option<Arc<dyn Cellar>>),
     inbox: Inbox,
     outlet: Outlet,
     answers: Vec<Sender>,
@@ -229,7 +230,12 @@ pub fn stage(
     let is_noted = !point.standing.digest.is_empty();
     let version = if is_noted { point.standing.state_version } else { spec.state_version };
     let worker = |spec: &Arc<Spec>, number: usize| {
-        Worker::new(spec.clone(), version, point.watermark, &point.groups, |key| owner(key, workers) == number)
+        let share = cellar.clone().zip(stage.state.memory.as_ref()).map(|(cellar, memory)| {
+            let slots = (0..=u8::MAX).filter(|slot| keeper(*slot, workers) == number);
+            let slots = slots.clone().min().unwrap_or(1)..=slots.max().unwrap_or(0);
+            Share { most: memory.bytes() / workers, slots, cellar }
+        });
+        Worker::new(spec.clone(), version, point.watermark, &point.groups, |key| owner(key, workers) == number, share)
     };
     spec.meter.reset(&point.tally);
     let mut hands = Vec::new();

@@ -19,7 +19,10 @@ mod group;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Release},
+    },
     time::{Duration, SystemTime},
 };
 
@@ -112,10 +115,12 @@ pub(super) struct Staged {
 /// The store as one pipeline sees it.
 #[derive(Clone, Debug)]
 pub struct Durable {
-    store: Arc<Store>,
-    name: Arc<str>,
-    graph: Arc<Graph>,
+    pub(super) store: Arc<Store>,
+    pub(super) name: Arc<str>,
+    pub(super) graph: Arc<Graph>,
     signatures: Vec<Signature>,
+    /// The last epoch that has been committed since this was made.
+    pub(super) reached: Arc<AtomicU64>,
 }
 
 /// Where a process before this one has come to.
@@ -142,7 +147,7 @@ pub struct Restored {
 impl Durable {
     /// The part of `store` that belongs to the pipeline of `graph`, whose stages' states have these signatures.
     pub fn new(store: Arc<Store>, graph: Arc<Graph>, signatures: Vec<Signature>) -> Self {
-        Self { store, name: graph.name.as_str().into(), graph, signatures }
+        Self { store, name: graph.name.as_str().into(), graph, signatures, reached: Arc::default() }
     }
 
     /// Forgets what the store holds of these sources, stages and sinks; of the whole pipeline where one of them is
@@ -170,6 +175,8 @@ impl Durable {
                 BREAKER => parse(&place, value)
                     .map(|opened| drop(found.openings.insert(place.participant.to_string(), opened))),
                 FALLS => parse(&place, value).map(|falls| found.falls = Some(falls)),
+                // Workers read them there themselves.
+                GROUP if self.stays(&place.participant) => Ok(()),
                 GROUP => group(&place, value)
                     .map(|(group, saved)| groups.push((place.participant.to_string(), group, saved))),
                 FACT => {
@@ -266,7 +273,7 @@ impl Durable {
     ///
     /// # Errors
     /// The store's.
-    pub async fn rename(&self, restored: &Restored) -> Result<(), StoreError> {
+    pub async fn rename(&self, restored: &mut Restored) -> Result<(), StoreError> {
         let mut commit = Commit::of_facts(self.name.clone(), now());
         for at in &restored.renamed {
             let (Some(stage), Some(signature), Some(Some(point))) =
@@ -289,6 +296,9 @@ impl Durable {
         }
         if !commit.is_empty() {
             self.store.commit(commit).await?;
+        }
+        for (stage, point) in self.graph.stages.iter().zip(&mut restored.stages) {
+            point.iter_mut().filter(|_| stage.state.memory.is_some()).for_each(|point| point.groups.clear());
         }
         Ok(())
     }
@@ -348,6 +358,7 @@ impl Durable {
         loop {
             match self.store.commit(commit.clone()).await {
                 Ok(committed) => {
+                    self.reached.fetch_max(commit.epoch().unwrap_or_default(), Release);
                     if waited {
                         tracing::info!(pipeline = &*self.name, "there is room again, the pipeline goes on");
                         full(None);

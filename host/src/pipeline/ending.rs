@@ -29,7 +29,7 @@ impl From<Failure> for Ending {
         match failure {
             Failure::Fault(report) => Self::Faulted(report),
             Failure::Stop(stop) => Self::Stopped(stop),
-            Failure::Gone(gone) => Self::Failed(gone.to_string()),
+            failure @ (Failure::Unread { .. } | Failure::Gone(_)) => Self::Failed(failure.to_string()),
         }
     }
 }

@@ -17,6 +17,7 @@ use super::{
     committed::{Committed, Point, SinkPoint},
     coordinator::{Coordinator, Participant},
     crew::Crew,
+    durable::Durable,
     ledger::Account,
     run::RunEnd,
     sink_task::{SinkFailure, SinkTask},
@@ -128,6 +129,7 @@ pub(super) fn launch(
     sources: Vec<SourceTask>,
     sinks: Vec<SinkTask>,
     committed: &Committed,
+    durable: Option<&Durable>,
 ) -> Result<Run, (Failure, Vec<SourceTask>, Vec<SinkTask>)> {
     board.stepping().into_iter().for_each(|stepping| stepping.begin_anew());
     let mut wiring = build::wire(graph, board, committed);
@@ -160,7 +162,8 @@ pub(super) fn launch(
             sender.blocking_send((handed.epoch, Point::Stage(at, handed))).map_err(|_| Gone)
         });
         let answers = wiring.answers.remove(&at).unwrap_or_default();
-        match build::stage(stage, spec, point, inbox, outlet, answers, report) {
+        let cellar = durable.and_then(|durable| durable.cellar(stage, &interrupt));
+        match build::stage(stage, spec, (point, cellar), inbox, outlet, answers, report) {
             Ok(made) => stages.push((at, made)),
             Err(failure) => return Err((failure, sources, sinks)),
         }
@@ -174,8 +177,9 @@ pub(super) fn launch(
         let point = committed.sinks.get(at).cloned().unwrap_or_default();
         let outlet = wiring.outlets.remove(&Producer::Sink(at)).unwrap_or_default();
         let (sender, committed) = (sink_sender.clone(), committed_epoch.clone());
+        let words = word_sender.clone();
         crew.spawn(Participant::Sink(at), async move {
-            let result = task.run(inbox, outlet, point, sender, committed).await;
+            let result = task.run(inbox, outlet, point, sender, words, committed).await;
             TaskEnd::Sink(Box::new(task), result)
         });
     }

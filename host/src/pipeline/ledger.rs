@@ -94,6 +94,12 @@ impl Default for Account {
 }
 
 impl Account {
+    /// Records that wait in the outbox of a sink.
+    pub fn waiting(&self, sink: &str) -> u64 {
+        let is_it = |part: &&Part| part.kind == Kind::Sink && part.name == sink;
+        self.parts.iter().find(is_it).map_or(0, |part| part.waiting)
+    }
+
     /// The account of these parts and edges.
     pub fn of(epoch: u64, parts: Vec<Part>, edges: Vec<Flow>) -> Self {
         let off_parts = parts.iter().filter(|part| part.imbalance() != 0).map(|part| Imbalance {

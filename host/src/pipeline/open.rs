@@ -3,7 +3,8 @@
 //! Owns the order of the checks: plugins are loaded and asked before the graph is, and nothing is opened before the
 //! whole of it has been found good (invariant 7). It must not know how a file is written or how a plugin is run.
 
-mod inlet;
+mod letters;
+mod sources;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -16,8 +17,7 @@ use std::{
 
 use anyhow::{Context as _, ensure};
 
-pub(super) use inlet::open_replays;
-use inlet::{NO_TOPICS, open_source};
+pub(super) use letters::open_replays;
 
 use super::{
     build::{Parts, PluginPart},
@@ -30,13 +30,14 @@ use super::{
 use crate::{
     config::{
         Diagnostic, Loaded, codes,
-        graph::{self, Domain, Fallback, Graph, Input, Letters, Output, PluginFacts, Stage, WhenFull},
+        graph::{self, Domain, Fallback, Graph, Letters, Medium, Output, Passage, PluginFacts, Stage, WhenFull},
         in_order,
     },
     disk::RealDisk,
     letter::{self, Office, Origin, Origins, Part},
     log::Access,
     plugin::{Engine, Fault, Instance, Interrupt, Limits, LoadError, Plugin, standard},
+    queue::Queues,
     sink::{
         self, Sink,
         http::{
@@ -63,6 +64,8 @@ pub struct Prepared {
     candidates: Arc<Candidates>,
     /// Positions of stages whose file has changed since what serves first was committed.
     changed: Vec<usize>,
+    /// What stands between its parts, and drops.
+    queues: Arc<Queues>,
 }
 
 /// Instances of a plugin under the limits and the configuration of one stage.
@@ -141,7 +144,14 @@ pub fn open(loaded: &Loaded, engine: &Engine, state: Option<&Path>) -> Result<Pr
         let stages = (0..graph.stages.len()).collect();
         let fallbacks = makers.iter().map(|part| part.fallback.clone()).collect();
         let candidates = Candidates { loaded, engine, graph: graph.clone(), stages, facts, state, names, fallbacks };
-        Ok(Prepared { graph, plugins: used, makers, candidates: Arc::new(candidates), changed: Vec::new() })
+        Ok(Prepared {
+            graph,
+            plugins: used,
+            makers,
+            candidates: Arc::new(candidates),
+            changed: Vec::new(),
+            queues: Arc::default(),
+        })
     } else {
         Err(in_order(faults))
     }
@@ -292,7 +302,17 @@ impl Prepared {
             let plugins = stages.iter().filter_map(|at| self.plugins.get(*at)).cloned().collect();
             let makers = stages.iter().filter_map(|at| self.makers.get(*at)).cloned().collect();
             let candidates = Arc::new(Candidates { stages, ..Candidates::clone(&self.candidates) });
-            (Self { graph: Arc::new(graph), plugins, makers, candidates, changed: Vec::new() }, feeders)
+            (
+                Self {
+                    graph: Arc::new(graph),
+                    plugins,
+                    makers,
+                    candidates,
+                    changed: Vec::new(),
+                    queues: self.queues.clone(),
+                },
+                feeders,
+            )
         };
         self.graph.domains().into_iter().map(picked).collect()
     }
@@ -308,7 +328,7 @@ impl Prepared {
         for source in &self.graph.sources {
             sources.push(match &source.input {
                 Input::Letters => open_replays(&self.graph, &office, Role::Attends),
-                _ => open_source(&self.graph, source, topics.as_deref()).await?,
+                _ => sources::open(&self.graph, source, topics.as_deref(), &self.queues).await?,
             });
         }
         let reloading = Some(self.reloading());
@@ -358,11 +378,14 @@ impl Prepared {
                     let (disk, state) = (topics.disk().clone(), topics.state());
                     Box::new(sink::topic::open(config, topics.topic(&config.name), &writer, disk, state))
                 }
-                Output::Passage(passage) => {
+                Output::Passage(Passage { name, writer, medium: Medium::Log(max), .. }) => {
                     let topics = topics.as_deref().context(NO_TOPICS)?;
-                    let writer = topics::part(&passage.writer, &sink.name);
+                    let writer = topics::part(writer, &sink.name);
                     let (disk, state) = (topics.disk().clone(), topics.state());
-                    Box::new(sink::passage::open(topics.topic(&passage.topic), &writer, passage.max, disk, state))
+                    Box::new(sink::passage::open(topics.topic(name), &writer, *max, disk, state))
+                }
+                Output::Passage(Passage { name, medium: Medium::Queue(capacity, drops), .. }) => {
+                    Box::new(sink::queue::open(self.queues.queue(name, *capacity, *drops)))
                 }
                 Output::Stdout(_) => Box::new(sink::stdout::open(sink.format)?),
                 Output::Discard(_) => Box::new(sink::discard::open()),
@@ -470,3 +493,6 @@ impl Prepared {
         Arc::new(sources.chain(stages).chain(sinks).map(|origin| (origin.name.clone(), origin)).collect())
     }
 }
+
+/// Why a topic cannot be opened; a check has refused it before.
+const NO_TOPICS: &str = "open a topic without state";

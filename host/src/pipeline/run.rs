@@ -177,6 +177,9 @@ impl Supervisor {
         self.board.epoch_committed(ledger::account(graph, committed));
         self.is_over = is_over && source_tasks.iter().any(|task| task.role() == Role::Leads);
         if is_over && !self.is_over {
+            for (task, point) in sink_tasks.iter_mut().zip(&committed.sinks) {
+                task.sink.rests(&point.position);
+            }
             tracing::info!(
                 pipeline = graph.name,
                 epoch = committed.epoch.0,
@@ -279,7 +282,8 @@ impl Supervisor {
         sinks: Vec<SinkTask>,
         committed: &mut Committed,
     ) -> (RunEnd, Vec<SourceTask>, Vec<SinkTask>) {
-        let mut run = match launch(&self.board, graph, &reloads.parts(), sources, sinks, committed) {
+        let durable = self.durable.as_ref();
+        let mut run = match launch(&self.board, graph, &reloads.parts(), sources, sinks, committed, durable) {
             Ok(run) => run,
             Err((failure, sources, sinks)) => return (RunEnd::End(failure.into()), sources, sinks),
         };

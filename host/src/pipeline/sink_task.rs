@@ -18,6 +18,7 @@ use super::{
     committed::SinkPoint,
     coordinator::Participant,
     held::Held,
+    source_task::Word,
 };
 use crate::{
     batch::{Batch, Column},
@@ -97,6 +98,7 @@ impl SinkTask {
         mut outlet: Outlet,
         mut point: SinkPoint,
         reports: mpsc::Sender<(usize, Epoch, SinkPoint)>,
+        words: mpsc::Sender<Word>,
         mut committed: watch::Receiver<Epoch>,
     ) -> Result<(), SinkFailure> {
         let mut intake = Intake::new(point.received.len(), crate::time::BEGIN);
@@ -128,6 +130,9 @@ impl SinkTask {
                         *count += batch.len() as u64;
                     }
                     self.write(&batch, &mut point, &inbox, &mut outlet, &mut held).await?;
+                    if self.sink.is_awaited() {
+                        words.send(Word::Wanted).await.map_err(|_| Gone)?;
+                    }
                 }
                 Taken::Barrier(epoch) => {
                     // The epoch before has committed, or this barrier would not be here.

@@ -6,6 +6,7 @@ mod breakers;
 mod clocks;
 mod collect;
 mod drains;
+mod drops;
 mod durable;
 mod fallbacks;
 mod guests;

@@ -187,7 +187,7 @@ fn text(place: &Place<'_>) -> String {
 }
 
 /// Shows the values of one kind to `visit`; the first that it cannot read is the answer.
-fn visit(
+pub(super) fn visit(
     store: &Store,
     pipeline: &str,
     kind: u8,

@@ -24,6 +24,11 @@ impl Interrupt {
     pub fn raise(&self) {
         self.raised.store(true, Relaxed);
     }
+
+    /// Whether it has been raised.
+    pub fn is_raised(&self) -> bool {
+        self.raised.load(Relaxed)
+    }
 }
 
 /// How long a call may go on.
@@ -41,7 +46,7 @@ impl Until {
 
     /// Whether the call may go on.
     pub(super) fn check(&self) -> Result<(), Denied> {
-        if self.interrupt.raised.load(Relaxed) {
+        if self.interrupt.is_raised() {
             Err(Denied::Interrupted)
         } else if Instant::now() >= self.deadline {
             Err(Denied::Deadline)

@@ -83,6 +83,11 @@ pub fn folder(pipeline: &str, source: &str) -> PathBuf {
     ["logs", "journals", pipeline, source].iter().collect()
 }
 
+/// The end of the journal of a source that stood at `position`; none where it has no journal.
+pub fn mark(position: &Position) -> Option<Mark> {
+    Held::deserialize(&position.0).ok().map(|held| held.mark)
+}
+
 /// Puts a journal in front of `source`; it is opened when it is first read.
 pub fn open(source: Box<dyn Source>, terms: Terms) -> Journal {
     let answer = terms.answer;

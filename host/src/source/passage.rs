@@ -10,10 +10,7 @@ use anyhow::{Context as _, ensure};
 use futures::future::{BoxFuture, FutureExt as _};
 use tokio::sync::watch;
 
-use super::{
-    Chunk, Position, Read, Source,
-    topic::{Held, fitting},
-};
+use super::{Chunk, Position, Read, Source, topic::Held};
 use crate::{
     batch::{Batch, Limit},
     codec::pack::unpack,
@@ -205,7 +202,7 @@ impl Reading {
     fn records(&mut self, first: u64, watermark: Option<i64>, batch: Batch, most: Limit) -> Found {
         let (at, born) = self.spot.map_or((first, 0), |spot| (spot.offset.max(first), spot.born));
         let batch = batch.slice(usize::try_from(at - first).unwrap_or(usize::MAX), batch.len());
-        let fits = fitting(&batch, most.records, most.bytes, true);
+        let fits = batch.fitting(most).max(1);
         let spot = Spot { born, offset: at + fits as u64 };
         if fits < batch.len() {
             self.rest = Some((spot.offset, batch.slice(fits, batch.len())));

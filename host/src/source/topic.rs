@@ -16,7 +16,6 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use xxhash_rust::xxh3::xxh3_128;
 
-pub(super) use self::reading::fitting;
 use self::reading::{Found, Reading};
 pub use self::start::Start;
 use super::{Chunk, Position, Read, Source};

@@ -4,6 +4,7 @@
 //! records and the watermarks between them, never on how they were cut into batches.
 
 mod assign;
+mod cold;
 mod ending;
 mod migrate;
 mod putback;
@@ -13,6 +14,8 @@ mod room;
 use std::collections::{BTreeMap, BTreeSet};
 
 use assign::{Assigned, Touch};
+use cold::Memory;
+pub use cold::Upto;
 pub use ending::{Full, INCOMPLETE, RefusedGroups};
 pub use migrate::Migrated;
 pub use putback::{Putback, misplaced};
@@ -51,6 +54,19 @@ pub enum Windowing {
     Tumbling(Tumbling),
     /// So many records of a key, refused ones included.
     Count(u64),
+}
+
+impl Windowing {
+    /// The window of a record at `time`; none where it comes too late.
+    fn window(self, time: i64, watermark: i64) -> Option<Window> {
+        match self {
+            Self::None | Self::Count(_) => Some(ALL),
+            Self::Tumbling(tumbling) => {
+                let window = tumbling.window(time);
+                (!tumbling.is_late(window, watermark)).then_some(window)
+            }
+        }
+    }
 }
 
 /// Whether other workers share the stage, so that outputs need a rank to be put in order.
@@ -118,6 +134,8 @@ pub struct Aggregate {
     forgetting: BTreeMap<i64, Vec<u32>>,
     late: Vec<u32>,
     calls: u64,
+    /// Of a stage whose groups need not all be in memory.
+    memory: Option<Memory>,
     /// Groups that were given up for want of room, until that is told.
     evicted: u64,
     /// Replayed letters may have opened windows again that event time has passed.
@@ -138,15 +156,12 @@ impl Aggregate {
             forgetting: BTreeMap::new(),
             late: Vec::new(),
             calls: 0,
+            memory: None,
             evicted: 0,
             is_reopened: false,
         };
         for ((key, window), saved) in groups {
-            let at = aggregate.table.restore(key, *window, saved);
-            aggregate.set_timers(at, *window, watermark);
-            if saved.facts.is_late {
-                aggregate.late.push(at);
-            }
+            aggregate.take_back(key, *window, saved, watermark);
         }
         aggregate.expire(watermark, 0);
         aggregate
@@ -159,14 +174,14 @@ impl Aggregate {
         }
     }
 
-    /// Number of groups.
+    /// Number of groups in memory.
     pub fn len(&self) -> usize {
         self.table.len()
     }
 
     /// Whether there is no group.
     pub fn is_empty(&self) -> bool {
-        self.table.is_empty()
+        self.table.is_empty() && self.cold().0 == 0
     }
 
     /// What changed since the last barrier.
@@ -285,12 +300,18 @@ impl Aggregate {
         ready
     }
 
-    /// The watermark has come to `time`: late panes first, then windows that close, in order of (end, key). What the
-    /// breaker leaves over is done when this is called again.
+    /// The watermark has come to `time`: late panes first, then windows that close, in order of (end, key), as far as
+    /// `upto` says. What the breaker leaves over is done when this is called again.
     ///
     /// # Errors
     /// A fault that no group can be blamed for.
-    pub fn advance(&mut self, time: i64, live: &mut Live, outcome: &mut Outcome) -> Result<Ended, Box<Fault>> {
+    pub fn advance(
+        &mut self,
+        time: i64,
+        upto: &Upto,
+        live: &mut Live,
+        outcome: &mut Outcome,
+    ) -> Result<Ended, Box<Fault>> {
         let mut refused = Vec::new();
         self.expire(time, SWEEP.max(self.table.len() / SWEEPS));
         let late = std::mem::take(&mut self.late);
@@ -298,14 +319,14 @@ impl Aggregate {
         if !self.late.is_empty() {
             return Ok(Ended::left(refused));
         }
-        let mut due = Vec::new();
-        while let Some(entry) = self.closing.first_entry().filter(|entry| *entry.key() <= time) {
-            due.extend(entry.remove());
-        }
+        let due = take_due(&mut self.closing, &self.table, time, upto);
         if time == END && !matches!(self.rules.windowing, Windowing::Tumbling(_)) {
             let running = if self.rules.windowing == Windowing::None { Occasion::Closed } else { Occasion::Early };
-            let left = self.finish(time, self.table.all(), running, live, outcome, &mut refused)?;
-            self.forget_all_but(&left);
+            let mut all = self.table.all();
+            all.retain(|at| upto.reaches(self.order(*at)));
+            let left: BTreeSet<u32> =
+                self.finish(time, all.clone(), running, live, outcome, &mut refused)?.into_iter().collect();
+            all.into_iter().filter(|at| !left.contains(at)).for_each(|at| self.table.forget(at));
             if !left.is_empty() {
                 return Ok(Ended::left(refused));
             }
@@ -326,10 +347,11 @@ impl Aggregate {
         if !left.is_empty() {
             return Ok(Ended::left(refused));
         }
-        while let Some(entry) = self.forgetting.first_entry().filter(|entry| *entry.key() <= time) {
-            for at in entry.remove() {
-                self.table.forget(at);
-            }
+        for at in take_due(&mut self.forgetting, &self.table, time, upto) {
+            self.table.forget(at);
+        }
+        if *upto == Upto::All {
+            self.passed(time);
         }
         Ok(Ended { refused, is_left: false })
     }
@@ -354,17 +376,12 @@ impl Aggregate {
         }
         self.closing.clear();
         self.forgetting.clear();
-        self.forget_all_but(&[]);
+        self.table.all().into_iter().for_each(|at| self.table.forget(at));
         Ok(Ended { refused, is_left: false })
     }
 
-    fn forget_all_but(&mut self, kept: &[u32]) {
-        let kept: BTreeSet<&u32> = kept.iter().collect();
-        self.table.all().into_iter().filter(|at| !kept.contains(at)).for_each(|at| self.table.forget(at));
-    }
-
     fn order(&self, at: u32) -> (i64, &[u8]) {
-        self.table.get(at).map_or((END, &[]), |group| (group.window.end, group.key))
+        order(&self.table, at)
     }
 
     /// The groups as a plugin gets them: their positions, and whether to leave the state out.
@@ -385,6 +402,28 @@ impl Aggregate {
         let windows = matches!(self.rules.windowing, Windowing::Tumbling(_)).then_some(windows);
         Groups { states: states.finish(), keys: keys.finish(), windows }
     }
+}
+
+fn order(table: &Table, at: u32) -> (i64, &[u8]) {
+    table.get(at).map_or((END, &[]), |group| (group.window.end, group.key))
+}
+
+/// Takes the groups out of `timers` whose time has come, as far as `upto` says.
+fn take_due(timers: &mut BTreeMap<i64, Vec<u32>>, table: &Table, time: i64, upto: &Upto) -> Vec<u32> {
+    let (mut due, mut later) = (Vec::new(), Vec::new());
+    while let Some(entry) = timers.first_entry().filter(|entry| *entry.key() <= time) {
+        let (when, mut groups) = entry.remove_entry();
+        if *upto != Upto::All {
+            // Positions of groups that have been forgotten are given to others, of which more may come.
+            groups.retain(|at| table.get(*at).is_some());
+            let (now, then) = groups.into_iter().partition(|at| upto.reaches(order(table, *at)));
+            groups = now;
+            later.push((when, then));
+        }
+        due.append(&mut groups);
+    }
+    timers.extend(later.into_iter().filter(|(_, groups): &(i64, Vec<u32>)| !groups.is_empty()));
+    due
 }
 
 /// What the plugin refused and what there is no room for, in the order of the batch.

@@ -275,7 +275,7 @@ impl Conductor {
         match work {
             Work::Batch(..) | Work::Share(..) => self.spec.takes(),
             Work::Advance(_) | Work::Close => !divides(self.spec.kind) || self.spec.gate.lets_through(),
-            Work::Barrier | Work::Prepare(_) | Work::Settle(_) => true,
+            Work::Barrier(_) | Work::Prepare(_) | Work::Settle(_) => true,
         }
     }
 
@@ -289,7 +289,7 @@ impl Conductor {
                 // What follows what was left again is left too.
                 Crew::Alone(_) if is_shut => turns.done(number, Outcome::default(), Changes::default(), Some(work)),
                 Crew::Alone(worker) => {
-                    let is_barrier = matches!(work, Work::Barrier);
+                    let is_barrier = matches!(work, Work::Barrier(_));
                     let Worked { outcome, left } = worker.work(work)?;
                     let changes = if is_barrier { worker.take_changes() } else { Changes::default() };
                     is_shut = left.is_some();
@@ -324,7 +324,7 @@ impl Conductor {
                 if bug::is_seeded("barrier-before-the-handover") {
                     self.outlet.control(outlet::Control::Barrier(epoch))?;
                 }
-                self.begin_all(|| Work::Barrier, Behind::Barrier { epoch, watermark, received }, turns)
+                self.begin_all(|| Work::Barrier(epoch), Behind::Barrier { epoch, watermark, received }, turns)
             }
             Taken::Close => self.begin_all(|| Work::Close, Behind::Control(outlet::Control::Close), turns),
             Taken::Over => Ok(()),
@@ -470,7 +470,7 @@ pub(crate) fn order(lanes: &mut [Lane<Task>]) -> Option<Order> {
 /// When nobody waits for the answer.
 pub(crate) fn obey(worker: &mut Worker, number: usize, task: Task, answers: &Sender) -> Result<bool, Gone> {
     let Task { work, round } = task;
-    let is_barrier = matches!(work, Work::Barrier);
+    let is_barrier = matches!(work, Work::Barrier(_));
     let result = worker.work_in(round, work);
     let is_left = matches!(&result, Ok(Worked { left: Some(_), .. }));
     let changes = if is_barrier && !is_left { worker.take_changes() } else { Changes::default() };

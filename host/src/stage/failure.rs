@@ -26,6 +26,14 @@ pub enum Failure {
     /// A record was refused, nothing reads the refused records, and `on_error` is `stop`.
     #[error("{0}")]
     Stop(Box<Stop>),
+    /// Groups of the stage that are not in memory cannot be read.
+    #[error("stage `{stage}`: read groups that are not in memory: {why}")]
+    Unread {
+        /// Name of the stage.
+        stage: String,
+        /// What is wrong.
+        why: String,
+    },
     /// The pipeline is being taken down for another reason.
     #[error(transparent)]
     Gone(#[from] Gone),

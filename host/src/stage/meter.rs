@@ -47,6 +47,8 @@ pub struct Meter {
     blocked_nanos: AtomicU64,
     groups: AtomicU64,
     state_bytes: AtomicU64,
+    cold_groups: AtomicU64,
+    cold_reads: AtomicU64,
     evicted: AtomicU64,
     /// Workers that may take no further group.
     full: AtomicU64,
@@ -84,6 +86,8 @@ impl Default for Meter {
             blocked_nanos: zero(),
             groups: zero(),
             state_bytes: zero(),
+            cold_groups: zero(),
+            cold_reads: zero(),
             evicted: zero(),
             full: zero(),
             paced: AtomicBool::default(),
@@ -127,6 +131,12 @@ pub struct Reading {
     /// Bytes that they take.
     #[serde(default)]
     pub state_bytes: u64,
+    /// Groups that are in the store only.
+    #[serde(default)]
+    pub cold_groups: u64,
+    /// Groups that this process has read from the store because they were needed again.
+    #[serde(default)]
+    pub cold_reads: u64,
     /// Groups that this process has given up because there was no room for them.
     #[serde(default)]
     pub evicted: u64,
@@ -146,7 +156,8 @@ impl Meter {
 
     /// Sets the counts, after a restart from a commit; workers that begin add what they hold.
     pub fn reset(&self, tally: &Tally) {
-        [&self.groups, &self.state_bytes, &self.full].into_iter().for_each(|held| held.store(0, Relaxed));
+        let held = [&self.groups, &self.state_bytes, &self.cold_groups, &self.full];
+        held.into_iter().for_each(|held| held.store(0, Relaxed));
         for (counter, to) in self.beside(tally) {
             counter.store(to, Relaxed);
         }
@@ -199,6 +210,12 @@ impl Meter {
     pub fn groups(&self, change: i64, bytes: i64) {
         self.groups.fetch_add(change as u64, Relaxed);
         self.state_bytes.fetch_add(bytes as u64, Relaxed);
+    }
+
+    /// Notes how many groups left memory or came back, and how many were read.
+    pub fn cold(&self, change: i64, reads: u64) {
+        self.cold_groups.fetch_add(change as u64, Relaxed);
+        self.cold_reads.fetch_add(reads, Relaxed);
     }
 
     /// Notes groups that were given up.
@@ -285,6 +302,8 @@ impl Meter {
             blocked_nanos: self.blocked_nanos.load(Relaxed),
             groups: self.groups.load(Relaxed),
             state_bytes: self.state_bytes.load(Relaxed),
+            cold_groups: self.cold_groups.load(Relaxed),
+            cold_reads: self.cold_reads.load(Relaxed),
             evicted: self.evicted.load(Relaxed),
             watermark: (watermark != BEGIN).then_some(watermark),
         }

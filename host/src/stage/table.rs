@@ -6,6 +6,7 @@
 
 mod arena;
 mod changes;
+mod cold;
 mod entry;
 mod index;
 mod slab;
@@ -16,7 +17,9 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use arena::Arena;
 pub use changes::{Change, Changes, Saved};
-pub use entry::{Entry, Facts};
+pub use cold::{Cold, Frozen};
+use entry::Kept;
+pub use entry::{Entry, Facts, footprint};
 use index::Index;
 use slab::Slab;
 
@@ -36,11 +39,25 @@ pub fn slot(key: &[u8]) -> u8 {
 
 /// The worker among `workers` that owns a key.
 pub fn owner(key: &[u8], workers: usize) -> usize {
-    usize::from(slot(key)) * workers / SLOTS
+    keeper(slot(key), workers)
+}
+
+/// The worker among `workers` that owns a slot.
+pub fn keeper(slot: u8, workers: usize) -> usize {
+    usize::from(slot) * workers / SLOTS
 }
 
 fn hash(key: &[u8]) -> u64 {
     xxh3_64(key)
+}
+
+/// The hash of a group whose key has the hash `of_key`. The halves of a wide product, folded, depend on every bit: one
+/// slot's keys and one key's windows spread alike.
+#[inline]
+fn spread(of_key: u64, window: Window, secret: u64) -> u64 {
+    let mixed = of_key ^ (window.start as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ secret;
+    let wide = u128::from(mixed) * 0xE703_7ED1_A0B4_28DB;
+    (wide >> 64) as u64 ^ wide as u64
 }
 
 /// One group.
@@ -77,6 +94,8 @@ pub struct Table {
     slab: Slab,
     arena: Arena,
     changed: Vec<u32>,
+    /// Groups that were handed over and that no commit is known to hold yet; nothing where nobody asks.
+    handed: Option<Vec<u32>>,
     forgotten: Changes,
     /// Groups not seen since then are no longer there, whether or not their memory has been freed.
     horizon: i64,
@@ -93,6 +112,7 @@ impl Default for Table {
             slab: Slab::default(),
             arena: Arena::default(),
             changed: Vec::new(),
+            handed: None,
             forgotten: Changes::default(),
             horizon: BEGIN,
             swept: 0,
@@ -124,7 +144,8 @@ impl Table {
 
     /// Memory in use and reserved, for limits. Adds up 256 indexes: asked once a batch it costs nothing that is seen.
     pub fn bytes(&self) -> Bytes {
-        let lists = self.changed.capacity() * size_of::<u32>() + self.forgotten.bytes();
+        let handed = self.handed.as_ref().map_or(0, Vec::capacity);
+        let lists = (self.changed.capacity() + handed) * size_of::<u32>() + self.forgotten.bytes();
         let parts = [self.slab.bytes(), self.arena.bytes(), (0, lists), (0, size_of_val(&*self.slots))];
         let (used, reserved) = (self.slots.iter().map(Index::bytes).chain(parts))
             .fold((0, 0), |sum, part| (sum.0 + part.0, sum.1 + part.1));
@@ -175,10 +196,7 @@ impl Table {
     #[inline]
     fn sought<'k>(&self, key: &'k [u8], window: Window) -> Sought<'k> {
         let of_key = hash(key);
-        // The halves of a wide product, folded, depend on every bit: one slot's keys and one key's windows spread alike.
-        let mixed = of_key ^ (window.start as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ self.secret;
-        let wide = u128::from(mixed) * 0xE703_7ED1_A0B4_28DB;
-        Sought { key, window, slot: of_key as u8, hash: (wide >> 64) as u64 ^ wide as u64, guess: None }
+        Sought { key, window, slot: of_key as u8, hash: spread(of_key, window, self.secret), guess: None }
     }
 
     /// The group at its guess, or wherever it is, or made.
@@ -254,12 +272,23 @@ impl Table {
     /// Forgets the group at a position.
     pub fn forget(&mut self, at: u32) {
         let Some(entry) = self.slab.get(at) else { return };
+        // What no commit holds need not be taken out of one; so this list is no longer than what commits hold.
+        if entry.kept != Kept::Nowhere {
+            self.forgotten.push(Change { key: entry.key(&self.arena), window: entry.window(), kept: None });
+        }
+        self.leave(at);
+    }
+
+    /// Forgets a group that only a commit holds.
+    pub fn forget_kept(&mut self, key: &[u8], window: Window) {
+        self.forgotten.push(Change { key, window, kept: None });
+    }
+
+    /// Takes the group at a position out of memory; commits hold it as before.
+    pub fn leave(&mut self, at: u32) {
+        let Some(entry) = self.slab.get(at) else { return };
         let Group { key, window, .. } = self.group(entry);
         let Sought { slot, hash, .. } = self.sought(key, window);
-        // What no commit holds need not be taken out of one; so this list is no longer than what commits hold.
-        if entry.is_kept {
-            self.forgotten.push(Change { key: entry.key(&self.arena), window, kept: None });
-        }
         self.slots[usize::from(slot)].remove(hash, at);
         if let Some(entry) = self.slab.get_mut(at) {
             entry.end(&mut self.arena);
@@ -285,28 +314,60 @@ impl Table {
             let Some(entry) = self.slab.any_mut(at) else { continue };
             entry.is_listed = false;
             if entry.is_live && std::mem::take(&mut entry.is_changed) {
-                entry.is_kept = true;
+                entry.kept = Kept::Handed;
+                self.handed.iter_mut().for_each(|handed| handed.push(at));
                 let kept = Some((entry.state(&self.arena), entry.facts));
                 changes.push(Change { key: entry.key(&self.arena), window: entry.window(), kept });
             }
         }
         if self.is_empty() {
-            *self = Self { horizon: self.horizon, ..Self::default() };
+            let handed = self.handed.as_ref().map(|_| Vec::new());
+            *self = Self { horizon: self.horizon, handed, ..Self::default() };
         }
         changes
     }
 
-    /// Puts a group back from a commit and returns its position.
-    pub fn restore(&mut self, key: &[u8], window: Window, saved: &Saved) -> u32 {
-        self.put(Group { key, window, state: &saved.state, facts: saved.facts }, true)
+    /// Begins to note which groups a commit holds as they are.
+    pub fn watch(&mut self) {
+        self.handed.get_or_insert_default();
     }
 
-    fn put(&mut self, group: Group<'_>, is_kept: bool) -> u32 {
+    /// All that was handed over so far has been committed.
+    pub fn confirm(&mut self) {
+        for at in self.handed.iter_mut().flat_map(|handed| handed.drain(..)) {
+            if let Some(entry) = self.slab.get_mut(at).filter(|entry| entry.kept == Kept::Handed) {
+                entry.kept = Kept::Committed;
+            }
+        }
+    }
+
+    /// Positions of the groups that a commit holds as they are, and that nothing waits for but records.
+    pub fn clean(&self) -> Vec<u32> {
+        let is_clean = |entry: &Entry| {
+            entry.kept == Kept::Committed
+                && !entry.is_changed
+                && !entry.facts.is_late
+                && entry.facts.seen >= self.horizon
+        };
+        (0..self.slab.end()).filter(|at| self.slab.get(*at).is_some_and(is_clean)).collect()
+    }
+
+    /// What was seen before this has expired.
+    pub fn horizon(&self) -> i64 {
+        self.horizon
+    }
+
+    /// Puts a group back from a commit and returns its position.
+    pub fn restore(&mut self, key: &[u8], window: Window, saved: &Saved) -> u32 {
+        self.put(Group { key, window, state: &saved.state, facts: saved.facts }, Kept::Committed)
+    }
+
+    fn put(&mut self, group: Group<'_>, kept: Kept) -> u32 {
         let (at, _) = self.enter(group.key, group.window);
         if let Some(entry) = self.slab.get_mut(at) {
             entry.rewrite(group.state, &mut self.arena);
             entry.facts = group.facts;
-            entry.is_kept = is_kept;
+            entry.kept = kept;
         }
         at
     }
@@ -363,7 +424,7 @@ impl Table {
 
     fn adopt(&mut self, other: &Self, at: u32) {
         let Some(entry) = other.slab.get(at) else { return };
-        let here = self.put(other.group(entry), entry.is_kept);
+        let here = self.put(other.group(entry), entry.kept);
         if entry.is_changed {
             self.change(here);
         }

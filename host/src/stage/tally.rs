@@ -21,7 +21,7 @@ pub struct Tally {
     pub refused: u64,
     /// Records put out, to all outputs.
     pub produced: u64,
-    /// Of these, dropped while a breaker was open, as its stage or sink says.
+    /// Of these, dropped while a breaker was open, as its stage or sink says, or by an edge in front of the source.
     #[serde(default)]
     pub dropped: u64,
     /// Of these, whatever became of them, done by the plugin that stands in for the stage's own.

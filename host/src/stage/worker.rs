@@ -5,6 +5,7 @@
 //! the same outcome. Invariant: of a batch with records that fault, the others come to what they would without them.
 
 mod answer;
+mod ending;
 mod groups;
 mod without;
 
@@ -15,7 +16,8 @@ use groups::Held;
 
 pub use super::spec::{Maker, ReadPorts, Spec};
 use super::{
-    aggregate::{Aggregate, Ended, Migrated, RefusedGroups},
+    aggregate::{Aggregate, Migrated, RefusedGroups},
+    cellar::Share,
     failure::{Failure, Report, Shown, Stop, reason},
     gate::Lever,
     generation::{Successor, Verdict},
@@ -31,6 +33,7 @@ use crate::{
     batch::{Batch, Column},
     config::OnError,
     crash,
+    epoch::Epoch,
     letter::{self, with_reasons},
     plugin::{Effects, Fault, FaultKind, Level, Refusals},
     time::{END, Window},
@@ -47,8 +50,8 @@ pub enum Work {
     Advance(i64),
     /// Put out what is open, marked incomplete.
     Close,
-    /// Hand over what changed.
-    Barrier,
+    /// Hand over what changed in this epoch.
+    Barrier(Epoch),
     /// Get ready for another generation.
     Prepare(Box<Successor>),
     /// Exchange generations, or do not.
@@ -86,6 +89,8 @@ pub struct Worker {
     watermark: i64,
     /// The generation that it is ready for, and the states as that one has them.
     next: Option<(Box<Successor>, Migrated)>,
+    /// What it may hold of its groups, and the version of their states, until it has taken them in.
+    recovers: Option<(Share, u32)>,
     /// The round that it has left something of.
     left: Option<u64>,
     /// The plugin that has records while the breaker is open, and what it has done in the piece of work in hand.
@@ -95,7 +100,8 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// A worker with a fresh instance and the groups of a commit that `is_mine` claims, whose states are of `version`.
+    /// A worker with a fresh instance and the groups of a commit that `is_mine` claims, whose states are of `version`. One
+    /// with a `share` takes its groups from there, before it does anything.
     ///
     /// # Errors
     /// When no instance can be made, or the plugin cannot rewrite the states as its own version.
@@ -105,6 +111,7 @@ impl Worker {
         watermark: i64,
         groups: &SavedGroups,
         is_mine: impl Fn(&[u8]) -> bool,
+        share: Option<Share>,
     ) -> Result<Self, Failure> {
         let mut live = Live::new(spec.clone()).map_err(|fault| report(&spec, *fault, None))?;
         let mut aggregate = spec
@@ -117,8 +124,8 @@ impl Worker {
             aggregate.rewrite(migrated);
         }
         let standby = spec.fallback.clone().map(|spec| (Live::idle(spec), Tally::default()));
-        let mut worker =
-            Self { spec, live, aggregate, watermark, next: None, left: None, standby, shown: Held::default() };
+        let (recovers, shown) = (share.map(|share| (share, version)), Held::default());
+        let mut worker = Self { spec, live, aggregate, watermark, next: None, recovers, left: None, standby, shown };
         worker.note_groups();
         Ok(worker)
     }
@@ -128,6 +135,7 @@ impl Worker {
     /// # Errors
     /// What ends the stage; what it made of the work before that is given up with everything since the last commit.
     pub fn work(&mut self, work: Work) -> Result<Worked, Failure> {
+        self.recover()?;
         let worked = match work {
             Work::Batch(input, batch) => {
                 crash::point("stage.before-call");
@@ -138,7 +146,11 @@ impl Worker {
             Work::Share(input, batch, rows) => self.batch(input, batch).map(|worked| worked.in_rows(&rows)),
             Work::Advance(time) => self.advance(time),
             Work::Close => self.close(),
-            Work::Barrier => self.end_again(),
+            Work::Barrier(epoch) => {
+                let worked = self.end_again();
+                self.aggregate.iter_mut().for_each(|aggregate| aggregate.barrier(epoch));
+                worked
+            }
             Work::Prepare(successor) => {
                 self.prepare(successor);
                 Ok(Worked::default())
@@ -150,6 +162,7 @@ impl Worker {
                 Ok(Worked::default())
             }
         };
+        self.chill(&worked);
         self.note(&worked.as_ref().map(|worked| worked.outcome.tally).unwrap_or_default());
         worked
     }
@@ -189,6 +202,12 @@ impl Worker {
     /// Gets ready for another generation, or says why it cannot; what there is stays as it is.
     fn prepare(&mut self, mut successor: Box<Successor>) {
         let (from, to) = (self.spec.state_version, successor.spec.state_version);
+        if from != to
+            && let Some(Err(failure)) = self.aggregate.as_mut().map(Aggregate::recall_all)
+        {
+            let _ = successor.refusal.set(failure.to_string());
+            return;
+        }
         let migrated = match &self.aggregate {
             Some(aggregate) if from != to => aggregate.migrated(from, to, &mut *successor.instance),
             _ => Ok(Migrated::default()),
@@ -218,6 +237,7 @@ impl Worker {
 
     fn batch(&mut self, input: usize, batch: Batch) -> Result<Worked, Failure> {
         let batch = self.spec.wants.prepare(input, batch);
+        self.aggregate.as_mut().map_or(Ok(()), |aggregate| aggregate.fetch(self.watermark, &batch))?;
         let (mut parts, mut search) = (Vec::new(), self.live.search(batch.len()));
         loop {
             let (spec, watermark, aggregate) = (&*self.spec, self.watermark, &mut self.aggregate);
@@ -266,45 +286,6 @@ impl Worker {
             refuse(&self.spec, refused, ranks, outcome)?;
         }
         Ok(())
-    }
-
-    fn advance(&mut self, time: i64) -> Result<Worked, Failure> {
-        self.watermark = time;
-        self.finish(Work::Advance(time), |aggregate, live, outcome| aggregate.advance(time, live, outcome))
-    }
-
-    fn close(&mut self) -> Result<Worked, Failure> {
-        let watermark = self.watermark;
-        self.finish(Work::Close, |aggregate, live, outcome| aggregate.close(watermark, live, outcome))
-    }
-
-    /// Lets event time come to where it stands once more for windows that replayed letters have opened again: nothing else
-    /// may come that closes them. What the breaker leaves is done at a later barrier.
-    fn end_again(&mut self) -> Result<Worked, Failure> {
-        let time = self.watermark;
-        let has_any = self.aggregate.as_ref().is_some_and(Aggregate::is_reopened);
-        if !has_any || !self.spec.gate.lets_through() {
-            return Ok(Worked::default());
-        }
-        let Worked { outcome, left } =
-            self.finish(Work::Barrier, |aggregate, live, outcome| aggregate.advance(time, live, outcome))?;
-        if let Some(aggregate) = self.aggregate.as_mut().filter(|_| left.is_none()) {
-            aggregate.settled();
-        }
-        Ok(Worked { outcome, left: None })
-    }
-
-    fn finish(
-        &mut self,
-        work: Work,
-        step: impl FnOnce(&mut Aggregate, &mut Live, &mut Outcome) -> Result<Ended, Box<Fault>>,
-    ) -> Result<Worked, Failure> {
-        let Some(aggregate) = &mut self.aggregate else { return Ok(Worked::default()) };
-        let mut outcome = Outcome::default();
-        let ended = step(aggregate, &mut self.live, &mut outcome);
-        let Ended { refused, is_left } = ended.map_err(|fault| report(&self.spec, *fault, None))?;
-        self.refuse_groups(refused, &mut outcome)?;
-        Ok(Worked { outcome, left: is_left.then_some(work) })
     }
 
     /// Puts what calls cost and did where others can see it.

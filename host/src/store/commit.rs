@@ -85,6 +85,11 @@ impl Commit {
         writes.push(End { what: What::DeleteAll, key, value: key });
     }
 
+    /// The epoch that it is of, if of one.
+    pub fn epoch(&self) -> Option<u64> {
+        self.epoch
+    }
+
     /// How many writes it holds.
     pub fn len(&self) -> usize {
         self.laid.writes.len()

@@ -128,16 +128,25 @@ impl Engine {
         })
     }
 
-    /// The value at one place.
-    pub(super) fn get(&self, pipeline: &str, place: &Place<'_>) -> Result<Option<Vec<u8>>, StoreError> {
-        let mut key = Vec::new();
-        place.encode(&mut key);
+    /// Shows the values at `places` to `visit`, each with the place's number in the list, all as of one commit.
+    pub(super) fn get(
+        &self,
+        pipeline: &str,
+        places: &mut dyn Iterator<Item = Place<'_>>,
+        visit: &mut dyn FnMut(usize, &[u8]),
+    ) -> Result<(), StoreError> {
         guarded(&self.backing, || {
             let name = table_of(pipeline);
-            let Some(values) = read_table(&self.database.begin_read()?, &name)? else { return Ok(None) };
-            let Some(sealed) = values.get(&*key)? else { return Ok(None) };
-            let (value, _) = unsealed(&name, &key, sealed.value())?;
-            Ok(Some(value.to_vec()))
+            let Some(values) = read_table(&self.database.begin_read()?, &name)? else { return Ok(()) };
+            let mut key = Vec::new();
+            for (nth, place) in places.enumerate() {
+                key.clear();
+                place.encode(&mut key);
+                if let Some(sealed) = values.get(&*key)? {
+                    visit(nth, unsealed(&name, &key, sealed.value())?.0);
+                }
+            }
+            Ok(())
         })
     }
 

@@ -77,3 +77,39 @@ sinks:
     let letters = folder.run(&["dlq", "export", "--json", "--state", "state"]).exits(0).json();
     assert_eq!(letters["result"]["letters"].as_array().unwrap().len(), 0, "{letters}");
 }
+
+#[test]
+fn a_plugin_that_is_left_alone_has_another_stand_in_for_it_whose_breaker_is_pulled_by_its_own_name() {
+    let folder = Folder::new();
+    let pipeline = "version: 1
+name: standing
+sources: { in: { http: { listen: \"127.0.0.1:0\" }, decode: json } }
+stages:
+  served: { from: in, filter: std/where, config: { where: n > 2 }, breaker: { then: fallback, fallback: std/where } }
+sinks: { out: { from: served, file: { path: out.log } } }
+";
+    folder.write("p.yaml", pipeline);
+    let mut host = folder.start(&["run", "p.yaml"]);
+    let address = host.until_listening();
+    folder.run(&["breaker", "trip", "standing", "served"]).exits(0);
+    assert!(post(address, "{\"n\":1}\n{\"n\":3}\n").contains("200 OK"));
+    let status = folder.run(&["status", "--json"]).exits(0).json();
+    assert_eq!(status["result"]["pipelines"][0]["stages"][0]["stood_in"], 2, "{status}");
+    let listed = folder.run(&["breaker", "ls", "--json"]).exits(0).json();
+    let of = |at: usize| {
+        let breaker = &listed["result"][at];
+        ["name", "state", "then"].map(|field| breaker[field].as_str().unwrap_or_default().to_owned())
+    };
+    assert_eq!(
+        (of(0), of(1)),
+        (["served", "open", "fallback"].map(Into::into), ["served.fallback", "closed", "pause"].map(Into::into))
+    );
+    folder.run(&["breaker", "trip", "standing", "served.fallback"]).exits(0);
+    while !post(address, "{\"n\":0}\n").contains("503") {}
+    folder.run(&["breaker", "reset", "standing", "served.fallback"]).exits(0);
+    while !post(address, "{\"n\":4}\n").contains("200 OK") {}
+    host.signal(Signal::TERM);
+    host.end().exits(0);
+    assert!(folder.read("out.log").starts_with("{\"n\":3}\n"));
+    assert!(folder.read("out.log").ends_with("{\"n\":4}\n"));
+}

@@ -46,6 +46,18 @@ fn expected(records: u64) -> (String, String) {
     (lines(&served), lines(&|n| served(n) && n.is_multiple_of(2)))
 }
 
+/// Waits until a sink has written so much, and looks whether it is that.
+#[track_caller]
+fn until_written(folder: &Folder, name: &str, expected: &str) {
+    let began = Instant::now();
+    let length = || folder.path(name).metadata().map_or(0, |file| file.len());
+    while length() < expected.len() as u64 {
+        assert!(began.elapsed() < PATIENCE, "{name} has {} of {} bytes", length(), expected.len());
+        std::thread::yield_now();
+    }
+    assert!(folder.read(name) == expected, "{name} is another one");
+}
+
 /// T1: file → durable edge → file is exactly once through any crash of the host, in both parts.
 #[test]
 fn a_host_killed_again_and_again_carries_each_record_over_a_durable_edge_once() {
@@ -136,16 +148,12 @@ fn a_part_behind_a_durable_edge_is_told_under_the_name_of_its_pipeline() {
     let mut grown = std::fs::OpenOptions::new().append(true).open(folder.path("input.ndjson")).unwrap();
     grown.write_all(input(2_000).strip_prefix(&input(1_000)).unwrap().as_bytes()).unwrap();
     let (near, far) = expected(2_000);
-    while folder.read("near.ndjson") != near {
-        assert!(began.elapsed() < PATIENCE);
-    }
+    until_written(&folder, "near.ndjson", &near);
     let status = folder.run(&["status"]);
     assert!(status.out.contains("not ready: even: its breaker is open"), "{}", status.out);
     assert_eq!(folder.read("far.ndjson"), expected(1_000).1);
     folder.run(&["breaker", "reset", "p", "even"]).exits(0);
-    while folder.read("far.ndjson") != far {
-        assert!(began.elapsed() < PATIENCE);
-    }
+    until_written(&folder, "far.ndjson", &far);
     host.signal(Signal::TERM);
     host.end().exits(0);
 }
@@ -163,4 +171,70 @@ fn a_part_that_fails_ends_those_behind_it_and_what_it_has_committed_is_read_late
     folder.write("p.yaml", stops.replace("status < 500 }, on_error: stop", "status < 500 }, on_error: drop"));
     folder.run(&["run", "p.yaml"]).exits(0);
     assert_eq!((folder.read("near.ndjson"), folder.read("far.ndjson")), expected(records));
+}
+
+/// The same with an edge that drops.
+fn drops() -> String {
+    let (file, _) = FILE.split_once("edges:").unwrap();
+    let edge = "{ from: served, to: even, when_full: drop_oldest, capacity: { records: 4000, bytes: 4MiB } }";
+    format!("{}edges:\n  - {edge}\n", file.replace(", guarantee: exactly_once", ""))
+}
+
+#[test]
+fn who_waits_behind_an_edge_that_drops_holds_nobody_and_what_is_dropped_is_shown() {
+    let folder = Folder::new();
+    folder.write("input.ndjson", "").write("p.yaml", drops().replace("input.ndjson", "input.ndjson, follow: true"));
+    let checked = folder.run(&["check", "p.yaml"]).exits(0);
+    let told = "`far` has every record at most once: the edge from `served` to `even` drops what it has no room for";
+    assert!(checked.out.contains(told) && checked.out.contains("`near` has every record exactly once"), "{checked:?}");
+    folder.write("q.yaml", drops().replace("far.ndjson }", "far.ndjson }, guarantee: at_least_once"));
+    folder.run(&["check", "q.yaml"]).exits(2).complains("TG211");
+    let drawn = folder.run(&["graph", "p.yaml"]).exits(0);
+    assert!(drawn.out.contains("┄▶ even"), "{}", drawn.out);
+    let mut host = folder.start(&["run", "p.yaml"]);
+    host.until_running();
+    folder.run(&["breaker", "trip", "p", "even"]).exits(0);
+    let records = 14_000;
+    let served = (0..records).filter(|n| 200 + n % 7 * 60 < 500).count();
+    let mut grown = std::fs::OpenOptions::new().append(true).open(folder.path("input.ndjson")).unwrap();
+    grown.write_all(input(records).as_bytes()).unwrap();
+    let (near, far) = expected(records);
+    until_written(&folder, "near.ndjson", &near);
+    folder.run(&["breaker", "reset", "p", "even"]).exits(0);
+    host.signal(Signal::TERM);
+    let said = host.end().exits(0);
+    assert!(said.out.contains("dropped") || said.err.contains("dropped"), "{said:?}");
+    let kept = folder.run(&["audit", "p.even", "--json"]).exits(0).json();
+    let edge = &kept["result"][0]["ledger"]["parts"][0];
+    let count = |what: &str| edge[what].as_u64().unwrap();
+    assert_eq!((count("received"), count("passed") + count("dropped")), (served as u64, served as u64), "{kept}");
+    assert!(count("dropped") > 1_000 && count("passed") >= 4_000, "{kept}");
+    // The last of the records are there, each once and in order.
+    let found = folder.read("far.ndjson");
+    assert!(found.lines().count() > 1_000 && found.lines().last() == far.lines().last());
+    let mut all = far.lines();
+    assert!(found.lines().all(|line| all.any(|one| one == line)), "in order, and each once");
+}
+
+/// T1 with an edge that drops: whatever falls, nothing comes twice behind it, and what is missing has been counted.
+#[test]
+fn a_host_killed_again_and_again_doubles_nothing_behind_an_edge_that_drops() {
+    let (folder, seed) = (Folder::new(), seed());
+    let kills = kills() * 2 / 5;
+    let records = RECORDS * u64::from(kills);
+    folder.write("input.ndjson", input(records)).write("p.yaml", drops());
+    for kill in 0..kills {
+        let mut host = folder.start(&["run", "p.yaml"]);
+        host.until_running();
+        host.kill_after(moment(seed, kill));
+    }
+    folder.run(&["run", "p.yaml"]).exits(0);
+    let (near, far) = expected(records);
+    assert_eq!(folder.read("near.ndjson"), near, "byte by byte: seed {seed}");
+    let found = folder.read("far.ndjson");
+    let mut all = far.lines();
+    assert!(found.lines().all(|line| all.any(|one| one == line)), "in order, and each once: seed {seed}");
+    let kept = folder.run(&["audit", "p.even", "--json"]).exits(0).json();
+    let edge = &kept["result"][0]["ledger"]["parts"][0];
+    assert_eq!(edge["received"].as_u64().unwrap(), near.lines().count() as u64, "seed {seed}: {kept}");
 }

@@ -14,6 +14,7 @@ mod kills;
 mod letters;
 mod outbox;
 mod plugins;
+mod pressure;
 mod receiver;
 mod receivers;
 mod reloads;

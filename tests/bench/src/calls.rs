@@ -122,7 +122,7 @@ pub fn measure(workload: Workload, batch: u64, size: usize, rounds: usize) -> an
         let input = &input;
         Ok(Box::new(move || {
             // A worker for each run, so that no run finds the groups of the one before.
-            let mut worker = Worker::new(spec.clone(), 0, 0, &SavedGroups::new(), |_| true).map_err(failed)?;
+            let mut worker = Worker::new(spec.clone(), 0, 0, &SavedGroups::new(), |_| true, None).map_err(failed)?;
             let started = Start::now();
             let counted = plugged(&mut worker, input)?;
             let took = started.took();

@@ -126,7 +126,8 @@ pub fn measure(keys: u64, rounds: usize, least: Duration) -> anyhow::Result<Resu
 pub fn pause(bytes: u64, changed: u64, rounds: usize) -> anyhow::Result<(Took, u64)> {
     let groups = bytes / GROUP;
     let spec = spec("fold", &Engine::new(None)?, OnError::Stop)?;
-    let mut worker = Worker::new(spec.clone(), spec.state_version, 0, &SavedGroups::new(), |_| true).map_err(failed)?;
+    let mut worker =
+        Worker::new(spec.clone(), spec.state_version, 0, &SavedGroups::new(), |_| true, None).map_err(failed)?;
     let touch = |worker: &mut Worker, from: u64, to: u64, step: u64| -> anyhow::Result<()> {
         let keys: Vec<u64> = (from..to).map(|at| at * step % groups).collect();
         for part in keys.chunks(1024) {

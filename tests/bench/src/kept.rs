@@ -65,8 +65,8 @@ fn batch(rows: std::ops::Range<u64>, key: impl Fn(u64) -> u64) -> anyhow::Result
 /// Those of the plugin.
 pub fn fold(keys: u64, rounds: usize) -> anyhow::Result<Took> {
     let engine = Engine::new(None)?;
-    let mut worker =
-        Worker::new(spec("fold", &engine, OnError::Stop)?, 0, 0, &SavedGroups::new(), |_| true).map_err(failed)?;
+    let mut worker = Worker::new(spec("fold", &engine, OnError::Stop)?, 0, 0, &SavedGroups::new(), |_| true, None)
+        .map_err(failed)?;
     for first in (0..keys).step_by(BATCH as usize) {
         let batch = batch(first..(first + BATCH).min(keys), |at| at)?;
         worker.work(Work::Batch(0, batch)).map_err(failed)?;

@@ -62,7 +62,7 @@ pub fn measure(guest: &str, rounds: usize) -> anyhow::Result<Row> {
 }
 
 fn run(spec: &Arc<Spec>, input: &[Batch], poisoned: u64) -> anyhow::Result<Took> {
-    let mut worker = Worker::new(spec.clone(), 0, 0, &SavedGroups::new(), |_| true).map_err(failed)?;
+    let mut worker = Worker::new(spec.clone(), 0, 0, &SavedGroups::new(), |_| true, None).map_err(failed)?;
     let (started, mut refused) = (Start::now(), 0);
     for batch in input {
         refused += worker.work(Work::Batch(0, batch.clone())).map_err(failed)?.outcome.tally.refused;

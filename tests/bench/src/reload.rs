@@ -43,7 +43,7 @@ pub fn pauses() -> anyhow::Result<Pauses> {
     let engine = Engine::new(None)?;
     let spec = calls::spec("contains", &engine, OnError::Stop)?;
     let failed = |failure| anyhow!("{failure}");
-    let mut worker = Worker::new(spec.clone(), 0, 0, &SavedGroups::new(), |_| true).map_err(failed)?;
+    let mut worker = Worker::new(spec.clone(), 0, 0, &SavedGroups::new(), |_| true, None).map_err(failed)?;
     let mut values = ColumnBuilder::default();
     (0..1024).for_each(|at| values.push(records::record(at, 256).as_bytes()));
     let (batch, mut all) = (Batch::of_values(values.finish()), Vec::new());

@@ -80,8 +80,8 @@ pub(in crate::cli) async fn restore(
         written.extend(named);
         give_up_topics(graph, folder, &written)?;
     }
-    let restored = durable.restore().map_err(unread)?;
-    if let Some(restored) = &restored {
+    let mut restored = durable.restore().map_err(unread)?;
+    if let Some(restored) = &mut restored {
         durable.rename(restored).await.map_err(unusable)?;
     }
     crash::point("recover.restored");

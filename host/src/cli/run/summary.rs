@@ -213,6 +213,10 @@ fn row(kind: &str, part: &PartStatus, seconds: f64) -> Vec<String> {
     if reading.groups > 0 {
         rest.push(format!("{} groups held", figure::count(reading.groups)));
     }
+    if reading.cold_groups + reading.cold_reads > 0 {
+        let (cold, reads) = (figure::count(reading.cold_groups), figure::count(reading.cold_reads));
+        rest.push(format!("{cold} groups in the store alone, {reads} read back"));
+    }
     if reading.evicted > 0 {
         rest.push(format!("{} groups evicted", figure::count(reading.evicted)));
     }

@@ -17,7 +17,7 @@ use crate::{
     config::codes,
     disk::{Disk, RealDisk},
     log::Skipped,
-    pipeline::{durable, kept, letters::Resting, topics},
+    pipeline::{durable, kept, letters::Resting, logs, topics},
     store::{self, Lock, StoreError, Verified},
 };
 
@@ -189,13 +189,17 @@ impl Repair {
                 (kept.map_err(|error| damaged(&error))?, resting(&self.folder, lock)?)
             }
         };
-        let mut skip = |Skipped { file, at, bytes, records }: Skipped, what: &str| {
-            let of = figure::several(usize::try_from(records).unwrap_or(usize::MAX), what);
-            skipped.push(format!("{}: {bytes} bytes from {at} on, {of}", file.display()));
+        let mut skip = |Skipped { file, at, bytes, records }: Skipped, what: &str, of: &str| {
+            let what = figure::several(usize::try_from(records).unwrap_or(usize::MAX), what);
+            skipped.push(format!("{}: {bytes} bytes from {at} on, {what}{of}", file.display()));
         };
-        let repaired = resting.repair(|skipped| skip(skipped, "dead letter")).and_then(|()| {
-            topics::repair(&resting.store, &*resting.disk, &resting.state, |skipped| skip(skipped, "record of a topic"))
-        });
+        let Resting { store, disk, state } = &resting;
+        let repaired = resting
+            .repair(|skipped| skip(skipped, "dead letter", ""))
+            .and_then(|()| topics::repair(store, &**disk, state, |skipped| skip(skipped, "record", " of a topic")))
+            .and_then(|()| {
+                logs::repair(store, &**disk, state, |skipped| skip(skipped, "record", " of an outbox or a journal"))
+            });
         let logs = repaired.and_then(|()| read_logs(&resting)).map_err(|error| damaged(&error))?;
         let summary = format!("{} kept, {} skipped", counted(kept, Some(logs)), figure::count(skipped.len() as u64));
         let text: String = skipped.iter().map(|what| format!("skipped: {what}\n")).collect();
@@ -216,27 +220,42 @@ struct Logs {
     letters: u64,
     /// Records of topics.
     records: u64,
+    /// Records of outboxes and journals.
+    on_the_way: u64,
 }
 
-/// Reads and checks the letters and the topics of a state.
+/// Reads and checks the letters, the topics, the outboxes and the journals of a state.
 fn read_logs(resting: &Resting) -> anyhow::Result<Logs> {
     let topics = topics::load(&resting.store, resting.disk.clone(), &resting.state)?;
-    Ok(Logs { letters: resting.verify()?, records: topics::verify(&topics)? })
+    let on_the_way = logs::verify(&resting.store, &resting.disk, &resting.state)?;
+    Ok(Logs { letters: resting.verify()?, records: topics::verify(&topics)?, on_the_way })
 }
 
 fn counted(verified: Verified, logs: Option<Logs>) -> String {
     let several = |count: u64, what| figure::several(usize::try_from(count).unwrap_or(usize::MAX), what);
-    let logs = logs.map(|Logs { letters, records }| match records {
-        0 => format!(", {}", several(letters, "dead letter")),
-        _ => format!(", {}, {} of topics", several(letters, "dead letter"), several(records, "record")),
+    let logs = logs.map_or_else(String::new, |Logs { letters, records, on_the_way }| {
+        let mut text = format!(", {}", several(letters, "dead letter"));
+        for (count, of) in [(records, "topics"), (on_the_way, "outboxes and journals")] {
+            if count > 0 {
+                text = format!("{text}, {} of {of}", several(count, "record"));
+            }
+        }
+        text
     });
-    let logs = logs.unwrap_or_default();
     format!("{}, {}{logs}", figure::several(verified.pipelines, "pipeline"), several(verified.values, "value"))
 }
 
 fn told(verified: Verified, logs: Option<Logs>) -> Value {
     let (letters, records) = (logs.map(|logs| logs.letters), logs.map(|logs| logs.records));
-    json!({ "pipelines": verified.pipelines, "values": verified.values, "letters": letters, "records": records, "skipped": [] })
+    let on_the_way = logs.map(|logs| logs.on_the_way);
+    json!({
+        "pipelines": verified.pipelines,
+        "values": verified.values,
+        "letters": letters,
+        "records": records,
+        "on_the_way": on_the_way,
+        "skipped": [],
+    })
 }
 
 fn damaged(error: &impl std::fmt::Display) -> Box<Answer> {

@@ -1,8 +1,8 @@
 //! The parts of a graph that commit by themselves.
 //!
-//! Owns how a graph is divided where its edges are durable, and what the parts are called. It must not know how a part is
+//! Owns how a graph is divided where its edges do not block, and what the parts are called. It must not know how a part is
 //! run. Invariant: every source, stage and sink of the whole is in exactly one part, with the edges that it has there; a
-//! durable edge is a sink of one part and a source of another, and what the one has written the other reads.
+//! edge that divides is a sink of one part and a source of another, and what the one has written the other reads.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -15,7 +15,9 @@ use super::{
     order::circle,
 };
 use crate::{
+    batch::Limit,
     codec::{Format, Stamp},
+    queue::Drops,
     unit::{Size, Span},
 };
 
@@ -27,25 +29,36 @@ pub enum WhenFull {
     Block,
     /// It is a log on disk, which takes so many bytes before its sender waits; behind it begins a part of its own.
     Durable(Size),
+    /// It is a queue in memory, which drops what it has no room for; behind it begins a part of its own.
+    Drop(Drops),
 }
 
-/// A durable edge: a topic of one writer and one reader, which nobody else knows.
+/// An edge between two parts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Passage {
-    /// Name of the topic: `PIPELINE>OUTPUT>CONSUMER`, which no file can write.
-    pub topic: String,
+    /// Its name, `PIPELINE>OUTPUT>CONSUMER`, which no file can write.
+    pub name: String,
     /// The part that writes it.
     pub writer: String,
     /// The part that reads it, which is the one group that does.
     pub reader: String,
-    /// Most bytes that wait in it.
-    pub max: Size,
+    /// What keeps records between the two.
+    pub medium: Medium,
+}
+
+/// What keeps records between two parts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Medium {
+    /// A topic of one writer and one reader, which holds so many bytes that have not been read.
+    Log(Size),
+    /// A queue in memory, which holds so much.
+    Queue(Limit, Drops),
 }
 
 /// A part of a pipeline, with epochs of its own.
 #[derive(Clone, Debug)]
 pub struct Domain {
-    /// Its graph; its name is that of the pipeline, or `PIPELINE.CONSUMER` behind a durable edge.
+    /// Its graph; its name is that of the pipeline, or `PIPELINE.CONSUMER` behind an edge that divides.
     pub graph: Graph,
     /// Where each of its stages stands in the whole.
     pub stages: Vec<usize>,
@@ -71,13 +84,13 @@ fn receiver(consumer: Consumer) -> Part {
     }
 }
 
-/// Whether an edge is a log.
-pub(super) fn is_durable(edge: &Edge) -> bool {
-    matches!(edge.when_full, WhenFull::Durable(_))
+/// Whether another part begins behind an edge.
+fn divides(edge: &Edge) -> bool {
+    edge.when_full != WhenFull::Block
 }
 
-/// The domain of each part: the lowest part that blocking edges connect it with, and one for all where nothing durable
-/// leads to.
+/// The domain of each part: the lowest part that blocking edges connect it with, and one for all that no such
+/// edge leads to.
 fn domains(graph: &Graph) -> BTreeMap<Part, Part> {
     let sizes = [graph.sources.len(), graph.stages.len(), graph.sinks.len()];
     let parts = (0u8..).zip(sizes).flat_map(|(kind, len)| (0..len).map(move |at| (kind, at)));
@@ -87,10 +100,10 @@ fn domains(graph: &Graph) -> BTreeMap<Part, Part> {
         let (least, other) = (a.min(b), a.max(b));
         of.values_mut().filter(|domain| **domain == other).for_each(|domain| *domain = least);
     };
-    for edge in graph.edges.iter().filter(|edge| !is_durable(edge)) {
+    for edge in graph.edges.iter().filter(|edge| !divides(edge)) {
         join(&mut of, sender(edge.from), receiver(edge.to));
     }
-    let durable = graph.edges.iter().filter(|edge| is_durable(edge));
+    let durable = graph.edges.iter().filter(|edge| divides(edge));
     let behind: BTreeSet<Part> = durable.filter_map(|edge| of.get(&receiver(edge.to)).copied()).collect();
     let front: BTreeSet<Part> = of.values().copied().filter(|domain| !behind.contains(domain)).collect();
     if let Some(&first) = front.first() {
@@ -99,7 +112,7 @@ fn domains(graph: &Graph) -> BTreeMap<Part, Part> {
     of
 }
 
-/// Tells durable edges that cannot be had: where nothing is kept, and where they lead round.
+/// Tells edges that cannot be had: durable ones where nothing is kept, and what leads round.
 pub(super) fn check(loaded: &Loaded, graph: &Graph, is_kept: bool, flaws: &mut Vec<Flaw>) {
     for (written, when_full) in loaded.pipeline.edges.iter().filter_map(|edge| Some((edge, edge.when_full.as_ref()?))) {
         if when_full.value == Overflow::Durable && !is_kept {
@@ -123,7 +136,7 @@ pub(super) fn check(loaded: &Loaded, graph: &Graph, is_kept: bool, flaws: &mut V
     let all: BTreeSet<Part> = of.values().copied().collect();
     let at = |part: Part| all.iter().position(|domain| of.get(&part) == Some(domain));
     let mut feeders = vec![BTreeSet::new(); all.len()];
-    for edge in graph.edges.iter().filter(|edge| is_durable(edge)) {
+    for edge in graph.edges.iter().filter(|edge| divides(edge)) {
         if let (Some(from), Some(to)) = (at(sender(edge.from)), at(receiver(edge.to)))
             && let Some(feeders) = feeders.get_mut(to)
         {
@@ -143,7 +156,7 @@ pub(super) fn check(loaded: &Loaded, graph: &Graph, is_kept: bool, flaws: &mut V
     let round: BTreeSet<usize> = circle(&feeders, &left).into_iter().collect();
     let is_on = |edge: &&Edge| {
         let on = |part| at(part).is_some_and(|at| round.contains(&at));
-        is_durable(edge) && on(sender(edge.from)) && on(receiver(edge.to))
+        divides(edge) && on(sender(edge.from)) && on(receiver(edge.to))
     };
     for edge in graph.edges.iter().filter(is_on) {
         let name = graph.passage(edge);
@@ -153,25 +166,27 @@ pub(super) fn check(loaded: &Loaded, graph: &Graph, is_kept: bool, flaws: &mut V
         });
         let Some(written) = written else { continue };
         let message = format!(
-            "the durable edge from `{}` to `{}` leads round in a circle of parts",
+            "the edge from `{}` to `{}` begins a part and leads round in a circle of parts",
             written.from.value, written.to.value
         );
         let flaw = Flaw::at(codes::CYCLE, &written.from.span, message);
-        flaws.push(flaw.cure("let what is behind a durable edge feed nothing that is in front of it, but by a topic"));
+        flaws.push(
+            flaw.cure("let what is behind it feed nothing that is in front of it, but by a topic, or let it block"),
+        );
     }
 }
 
 impl Graph {
-    /// What the log of a durable edge is called: `OUTPUT>CONSUMER`.
+    /// What an edge that divides is called in its parts: `OUTPUT>CONSUMER`.
     fn passage(&self, edge: &Edge) -> String {
         let port = self.port(edge.from, edge.port);
         let dot = if port.is_empty() { "" } else { "." };
         format!("{}{dot}{port}>{}", self.producer(edge.from), self.consumer(edge.to))
     }
 
-    /// The parts of this graph, those in front of durable edges first: itself alone where it has none.
+    /// The parts of this graph, those in front of such edges first: itself alone where it has none.
     pub fn domains(&self) -> Vec<Domain> {
-        if !self.edges.iter().any(is_durable) {
+        if !self.edges.iter().any(divides) {
             let stages = (0..self.stages.len()).collect();
             return vec![Domain { graph: self.clone(), stages, feeders: BTreeSet::new() }];
         }
@@ -179,18 +194,16 @@ impl Graph {
         let (whole, letters) = self.clone().without_letters();
         let of = domains(&whole);
         let mut all: Vec<Part> = of.values().copied().collect::<BTreeSet<_>>().into_iter().collect();
-        let is_behind = |domain: &Part| {
-            whole.edges.iter().any(|edge| is_durable(edge) && of.get(&receiver(edge.to)) == Some(domain))
-        };
+        let is_behind =
+            |domain: &Part| whole.edges.iter().any(|edge| divides(edge) && of.get(&receiver(edge.to)) == Some(domain));
         all.sort_by_key(is_behind);
         let parts = all.iter().map(|domain| whole.domain(&of, *domain, &all));
         parts.map(|part| Domain { graph: part.graph.lettered(letters.clone()), ..part }).collect()
     }
 
-    /// The name of a part: that of the pipeline, or of what a durable edge leads to first.
+    /// The name of a part: that of the pipeline, or of what an edge that divides leads to first.
     fn name_of(&self, of: &BTreeMap<Part, Part>, domain: Part) -> String {
-        let mut leading =
-            self.edges.iter().filter(|edge| is_durable(edge) && of.get(&receiver(edge.to)) == Some(&domain));
+        let mut leading = self.edges.iter().filter(|edge| divides(edge) && of.get(&receiver(edge.to)) == Some(&domain));
         match leading.next() {
             None => self.name.clone(),
             Some(edge) => format!("{}.{}", self.name, self.consumer(edge.to)),
@@ -233,17 +246,22 @@ impl Graph {
         };
         let mut feeders = BTreeSet::new();
         for edge in &self.edges {
-            let WhenFull::Durable(max) = edge.when_full else {
-                if let (Some(from), Some(to)) = (from(edge.from), to(edge.to)) {
-                    part.edges.push(Edge { from, to, ..*edge });
+            let (medium, capacity) = match edge.when_full {
+                WhenFull::Block => {
+                    if let (Some(from), Some(to)) = (from(edge.from), to(edge.to)) {
+                        part.edges.push(Edge { from, to, ..*edge });
+                    }
+                    continue;
                 }
-                continue;
+                WhenFull::Durable(max) => (Medium::Log(max), edge.capacity),
+                // What waits, waits where it can be dropped.
+                WhenFull::Drop(drops) => (Medium::Queue(edge.capacity, drops), Limit::default()),
             };
             let name = self.passage(edge);
             let part_of = |part: Part| of.get(&part).map_or_else(String::new, |domain| self.name_of(of, *domain));
             let (writer, reader) = (part_of(sender(edge.from)), part_of(receiver(edge.to)));
-            let passage = Passage { topic: format!("{}>{name}", self.name), writer, reader, max };
-            let inner = Edge { when_full: WhenFull::Block, ..*edge };
+            let passage = Passage { name: format!("{}>{name}", self.name), writer, reader, medium };
+            let inner = Edge { when_full: WhenFull::Block, capacity, ..*edge };
             if let (true, Some(from)) = (sends(edge), from(edge.from)) {
                 part.edges.push(Edge { from, to: Consumer::Sink(part.sinks.len()), input: 0, ..inner });
                 part.sinks.push(writing(&name, passage.clone()));
@@ -259,7 +277,7 @@ impl Graph {
     }
 }
 
-/// The end of a durable edge that its sender writes to.
+/// The end of an edge that its sender writes to.
 fn writing(name: &str, passage: Passage) -> Sink {
     let (name, output) = (name.to_owned(), Output::Passage(passage));
     let breaker = Breaker::default();

@@ -55,7 +55,8 @@ pub(super) fn default_of(state: Option<&Path>) -> OnError {
     if state.is_some() { OnError::DeadLetter } else { OnError::Stop }
 }
 
-/// Finds stages and sinks that want letters, and sinks that want an outbox, where nothing can be kept.
+/// Finds stages and sinks that want letters, sinks that want an outbox, and stages that want to hold less in memory than
+/// they have, where nothing can be kept.
 pub(super) fn need_state(loaded: &Loaded, state: Option<&Path>, flaws: &mut Vec<Flaw>) {
     let (stages, sinks) = (&loaded.pipeline.stages, &loaded.pipeline.sinks);
     let written = stages.iter().filter_map(|(name, stage)| Some((name, stage.on_error.as_ref()?)));
@@ -71,6 +72,15 @@ pub(super) fn need_state(loaded: &Loaded, state: Option<&Path>, flaws: &mut Vec<
             format!("the sink `{}` wants an outbox, and with `state: none` there is no place for it", name.value);
         let flaw = Flaw::at(codes::NO_STATE, &outbox.span, message);
         flaws.push(flaw.cure("name a folder with `--state`, or take `outbox` out"));
+    }
+    for (name, stage) in stages.iter().filter(|_| state.is_none()) {
+        let Some(memory) = stage.state.as_ref().and_then(|groups| groups.memory.as_ref()) else { continue };
+        let message = format!(
+            "groups of the stage `{}` may leave memory, and with `state: none` they cannot lie elsewhere",
+            name.value
+        );
+        let flaw = Flaw::at(codes::NO_STATE, &memory.span, message);
+        flaws.push(flaw.cure("name a folder with `--state`, or take `memory` out"));
     }
     let froms = stages.iter().map(|(_, stage)| &stage.from).chain(sinks.iter().map(|(_, sink)| &sink.from));
     let read: Vec<&str> = froms.flat_map(|from| from.0.iter().map(|from| from.value.as_str())).collect();

@@ -4,7 +4,8 @@
 
 use std::fmt::Write;
 
-use super::{Consumer, Edge, Graph, Input, Output, Port, Producer, Windowing, domains::is_durable, outputs::word};
+use super::{Consumer, Edge, Graph, Input, Output, Port, Producer, WhenFull, Windowing, outputs::word};
+use crate::queue::Drops;
 
 /// How a graph is drawn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,7 +76,7 @@ impl Graph {
                 Input::Generate(_) => "generate".to_owned(),
                 Input::HostMetrics(_) => "host_metrics".to_owned(),
                 Input::Letters => "letters that are replayed".to_owned(),
-                Input::Passage(_) => "durable edge".to_owned(),
+                Input::Passage(_) => "edge".to_owned(),
             };
             things.push((source.name.as_str(), kind));
         }
@@ -98,7 +99,7 @@ impl Graph {
                 Output::Topic(config) => format!("topic {}, kept {}, at most {}", config.name, config.keep, config.max),
                 Output::Stdout(_) => "stdout".to_owned(),
                 Output::Discard(_) => "discard".to_owned(),
-                Output::Passage(passage) => format!("durable edge, at most {}", passage.max),
+                Output::Passage(_) => "edge".to_owned(),
                 Output::DeadLetters(letters) => format!("kept {}, at most {}", letters.keep, letters.max),
             };
             things.push((sink.name.as_str(), kind));
@@ -121,16 +122,31 @@ fn ascii(graph: &Graph, out: &mut String) -> std::fmt::Result {
         for edge in graph.out_of(producer) {
             let port = graph.port(edge.from, edge.port);
             let dot = if port.is_empty() { "" } else { "." };
-            let (space, arrow) = (if port.is_empty() { "" } else { " " }, if is_durable(edge) { "═▶" } else { "─▶" });
+            let (space, arrow) = (
+                if port.is_empty() { "" } else { " " },
+                match edge.when_full {
+                    WhenFull::Block => "─▶",
+                    WhenFull::Durable(_) => "═▶",
+                    WhenFull::Drop(_) => "┄▶",
+                },
+            );
             writeln!(out, "  {dot}{port}{space}{arrow} {}", graph.consumer(edge.to))?;
         }
     }
     Ok(())
 }
 
-/// What stands beside an edge: the output, and whether it is a log.
+/// What stands beside an edge: the output, and what it does when it is full, where it does not block.
 fn label(graph: &Graph, edge: &Edge) -> String {
-    let words = [graph.port(edge.from, edge.port), if is_durable(edge) { "durable" } else { "" }];
+    let words = [
+        graph.port(edge.from, edge.port),
+        match edge.when_full {
+            WhenFull::Block => "",
+            WhenFull::Durable(_) => "durable",
+            WhenFull::Drop(Drops::Newest) => "drops its newest",
+            WhenFull::Drop(Drops::Oldest) => "drops its oldest",
+        },
+    ];
     words.into_iter().filter(|word| !word.is_empty()).collect::<Vec<_>>().join(", ")
 }
 

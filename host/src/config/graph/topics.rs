@@ -7,9 +7,9 @@ use std::path::Path;
 
 use super::{
     super::{Loaded, codes, diagnostic::Flaw, guarantee},
-    Consumer, Graph, Input, Output,
+    Consumer, Graph, Input, Medium, Output, Passage, WhenFull,
 };
-use crate::sink::topic::WhenFull;
+use crate::sink::topic;
 
 /// Finds topics and journals where nothing can be kept.
 pub(super) fn need_state(loaded: &Loaded, state: Option<&Path>, flaws: &mut Vec<Flaw>) {
@@ -35,7 +35,7 @@ impl Input {
     pub fn topic(&self) -> Option<(&str, &str)> {
         match self {
             Self::Topic(config, group) => Some((&config.name, group)),
-            Self::Passage(passage) => Some((&passage.topic, &passage.reader)),
+            Self::Passage(Passage { name, reader, medium: Medium::Log(_), .. }) => Some((name, reader)),
             _ => None,
         }
     }
@@ -46,7 +46,7 @@ impl Output {
     pub fn topic(&self) -> Option<&str> {
         match self {
             Self::Topic(config) => Some(&config.name),
-            Self::Passage(passage) => Some(&passage.topic),
+            Self::Passage(Passage { name, medium: Medium::Log(_), .. }) => Some(name),
             _ => None,
         }
     }
@@ -72,10 +72,12 @@ impl Graph {
         let mut waiting = Vec::new();
         for (at, sink) in self.sinks.iter().enumerate() {
             let Output::Topic(config) = &sink.output else { continue };
-            if config.when_full != WhenFull::Block {
+            if config.when_full != topic::WhenFull::Block {
                 continue;
             }
-            for source in guarantee::sources(self, Consumer::Sink(at)) {
+            for source in
+                guarantee::sources(self, Consumer::Sink(at), |edge| !matches!(edge.when_full, WhenFull::Drop(_)))
+            {
                 if let Some(Input::Topic(read, _)) = self.sources.get(source).map(|source| &source.input) {
                     waiting.push((read.name.as_str(), config.name.as_str(), sink.name.as_str()));
                 }

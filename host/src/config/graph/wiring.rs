@@ -5,12 +5,12 @@
 use std::{collections::BTreeMap, ops::Range};
 
 use super::{
-    super::{Loaded, codes, diagnostic::Flaw, pipeline, place::Spanned, shape::closest},
+    super::{Loaded, Overflow, codes, diagnostic::Flaw, pipeline, place::Spanned, shape::closest},
     Consumer, Edge, Port, Producer, WhenFull,
     letters::LETTERS,
     outputs::{OWN, Settled},
 };
-use crate::{batch::Limit, plugin::Kind};
+use crate::{batch::Limit, plugin::Kind, queue::Drops};
 
 /// Names of a file, and who bears them.
 struct Names<'a> {
@@ -251,10 +251,14 @@ impl<'a> Names<'a> {
                 }
                 Some(edge) => {
                     edge.capacity = limit(&declared.capacity);
-                    if declared.when_full.as_ref().is_some_and(|written| written.value == pipeline::Overflow::Durable) {
-                        let max = declared.max.as_ref().map_or(pipeline::MOST_IN_AN_EDGE, |max| max.value);
-                        edge.when_full = WhenFull::Durable(max);
-                    }
+                    let max = || declared.max.as_ref().map_or(pipeline::MOST_IN_AN_EDGE, |max| max.value);
+                    let written = declared.when_full.as_ref().map(|written| written.value).unwrap_or_default();
+                    edge.when_full = match written {
+                        Overflow::Block => WhenFull::Block,
+                        Overflow::Durable => WhenFull::Durable(max()),
+                        Overflow::DropNewest => WhenFull::Drop(Drops::Newest),
+                        Overflow::DropOldest => WhenFull::Drop(Drops::Oldest),
+                    };
                 }
                 None if self.loaded.broken.is(&["sinks", pair.1]) || self.loaded.broken.is(&["stages", pair.1]) => {}
                 None => {

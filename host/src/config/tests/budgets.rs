@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::{
-    super::{Host, LoadedHost, budget, codes},
-    checked, loaded,
+    super::{Host, LoadedHost, budget, codes, graph::check},
+    checked, facts, loaded,
 };
 
 const BOMB_HEAD: &str = "version: 1\nname: bomb\n";
@@ -103,4 +103,18 @@ fn threads_and_names_of_pipelines_are_checked_together() {
     host.host.threads.max.value = 71;
     let codes: Vec<_> = budget::fit(&[&graph, &graph], &host).unwrap_err().iter().map(|fault| fault.code).collect();
     assert_eq!(codes, [codes::TAKEN_PIPELINE, codes::OVER_THREADS]);
+}
+
+#[test]
+fn what_is_known_of_groups_that_are_not_in_memory_is_a_fifth_of_them() {
+    let sum = |state: &str| -> u64 {
+        let yaml = format!(
+            "version: 1\nname: p\nsources: {{ in: {{ stdin: {{}} }} }}\nstages:\n  s: {{ from: in, aggregate: a, state: {{ {state} }} }}\nsinks: {{ out: {{ from: s, discard: {{}} }} }}\n"
+        );
+        let loaded = loaded(&yaml, &[]).unwrap();
+        let graph = check(&loaded, &facts(&loaded), Some(std::path::Path::new("state"))).unwrap();
+        budget::summands(&graph).iter().map(|summand| summand.bytes).sum()
+    };
+    let (all, tight) = (sum("max: 1026MiB"), sum("max: 1026MiB, memory: 1MiB"));
+    assert_eq!(all - tight, (2 * 1026 - 2 - 205) << 20);
 }

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use super::{
     super::{
         Diagnostic,
-        graph::{Consumer, Edge, Graph, Input, LETTERS, Output, Producer, WhenFull, check},
+        graph::{Consumer, Edge, Graph, Input, LETTERS, Medium, Output, Producer, WhenFull, check},
     },
     facts, loaded,
 };
@@ -60,7 +60,7 @@ fn behind_a_durable_edge_begins_a_part_that_reads_what_the_other_has_written() {
     assert_eq!((&front.stages, &behind.stages), (&vec![0], &vec![1]));
     let Output::Passage(written) = &front.graph.sinks[1].output else { panic!("{:?}", front.graph.sinks[1]) };
     let Input::Passage(read) = &behind.graph.sources[0].input else { panic!("{:?}", behind.graph.sources[0]) };
-    assert_eq!((written, written.topic.as_str(), written.max), (read, "p>first>slow", Size(1 << 20)));
+    assert_eq!((written, written.name.as_str(), written.medium), (read, "p>first>slow", Medium::Log(Size(1 << 20))));
     let graph = &behind.graph;
     let inputs = graph.into(Consumer::Sink(0)).filter(|edge| !is_letter(graph, edge));
     let inputs: Vec<_> = inputs.map(|edge| (edge.from, edge.input)).collect();
@@ -122,7 +122,7 @@ edges:
   - { from: in, to: a, when_full: durable }
 ";
     let round = told(round, Some(Path::new("/state")));
-    assert_eq!(round, ["TG201 the durable edge from `in` to `a` leads round in a circle of parts"]);
+    assert_eq!(round, ["TG201 the edge from `in` to `a` begins a part and leads round in a circle of parts"]);
 }
 
 proptest! {

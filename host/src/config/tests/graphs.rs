@@ -128,6 +128,32 @@ sinks:
 }
 
 #[test]
+fn groups_leave_memory_only_where_they_can_lie_elsewhere_and_nobody_needs_their_age() {
+    let yaml = |state: &str| {
+        format!(
+            "version: 1\nname: p\nsources: {{ in: {{ stdin: {{}} }} }}\nstages:\n  s: {{ from: in, aggregate: a, state: {{ {state} }} }}\nsinks: {{ out: {{ from: s, discard: {{}} }} }}\n"
+        )
+    };
+    let told = |yaml: &str, state: Option<&Path>| -> Vec<&'static str> {
+        let loaded = match loaded(yaml, &[]) {
+            Ok(loaded) => loaded,
+            Err(faults) => return faults.iter().map(|fault| fault.code).collect(),
+        };
+        check(&loaded, &facts(&loaded), state).err().into_iter().flatten().map(|fault| fault.code).collect()
+    };
+    let state = Some(Path::new("state"));
+    let good = yaml("max: 10GiB, memory: 256MiB, when_full: refuse");
+    assert_eq!((told(&good, state), told(&good, None)), (vec![], vec![codes::NO_STATE]));
+    for (written, code) in [
+        ("max: 10GiB, memory: 256MiB, when_full: evict", codes::APART),
+        ("max: 1MiB, memory: 2MiB", codes::OUT_OF_RANGE),
+        ("memory: 1KiB", codes::OUT_OF_RANGE),
+    ] {
+        assert_eq!(told(&yaml(written), state), [code], "{written}");
+    }
+}
+
+#[test]
 fn a_graph_is_drawn_three_ways() {
     let graph = checked(GOOD, ENV).unwrap();
     let ascii = render(&graph, Picture::Ascii);

@@ -106,6 +106,32 @@ fn what_cannot_be_had_is_refused_and_the_reason_told() {
     );
 }
 
+/// What comes over an edge that drops does not come again: where nothing else feeds a sink, not even one that takes
+/// nothing back doubles it.
+#[test]
+fn behind_an_edge_that_drops_each_record_counts_at_most_once() {
+    let cases = [
+        (FILE, ONE, AtMostOnce),
+        (FILE, PLAIN, AtMostOnce),
+        (FILE, PUT_BY, AtMostOnce),
+        (FILE, POSTED, BestEffort),
+        (HTTP, ONE, BestEffort),
+    ];
+    for (source, sink, expected) in cases {
+        let edges =
+            "edges: [{ from: s, to: out, when_full: drop_newest }, { from: s.rest, to: rest, when_full: durable }]\n";
+        let graph = checked(&(yaml(&[source], sink) + edges), folder()).unwrap();
+        let [out, rest] = &guarantees(&graph, true)[..] else { panic!() };
+        assert_eq!(out.guarantee, expected, "{source} → {sink}");
+        assert!(out.because.iter().any(|why| why == "the edge from `s` to `out` drops what it has no room for"));
+        assert_eq!(rest.guarantee, if source == FILE { ExactlyOnce } else { AtLeastOnce });
+    }
+    let both = yaml(&[FILE], PLAIN).replace("out: { from: s,", "out: { from: [s, a],");
+    let graph = checked(&(both + "edges: [{ from: s, to: out, when_full: drop_oldest }]\n"), folder());
+    let told = graph.unwrap_err().iter().map(|fault| fault.message.clone()).collect::<Vec<_>>();
+    assert_eq!(told, ["the edge from `s` to `out` begins a part and leads round in a circle of parts"]);
+}
+
 #[test]
 fn a_sink_that_another_stands_in_for_has_no_more_than_that_one_and_that_one_no_more_than_its_sources() {
     let yaml = |standby: &str| {

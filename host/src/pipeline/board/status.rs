@@ -30,6 +30,9 @@ pub struct PartStatus {
     /// Records that others have written and it has not committed yet; none where it reads no topic.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub behind: Option<u64>,
+    /// Records that waited in a sink's outbox at the last commit; none where it has no outbox.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waiting: Option<u64>,
     /// Counters of the plugin's own.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub counts: BTreeMap<Arc<str>, u64>,

@@ -25,8 +25,9 @@ impl SourceTask {
         let undecoded = chunk.undecoded.len() as u64 + chunk.answered;
         let mut batch = chunk.batch;
         let first = self.tally.received;
-        let received = batch.len() as u64 + undecoded + chunk.lost;
-        let mut tally = Tally { received, refused: undecoded, lost: chunk.lost, ..Tally::default() };
+        let (lost, dropped) = (chunk.lost, chunk.dropped);
+        let received = batch.len() as u64 + undecoded + lost + dropped;
+        let mut tally = Tally { received, refused: undecoded, lost, dropped, ..Tally::default() };
         if batch.timestamps().is_none() {
             let times = vec![arrival; batch.len()];
             batch = batch.clone().with_timestamps(times).unwrap_or(batch);

@@ -105,7 +105,7 @@ fn drive(down: Duration, breaker: &Breaker, retry: Retry) -> Driven {
     let (reporting, reports) = mpsc::channel(1);
     let task = tokio::spawn(async move {
         let _keep = keep;
-        task.run(inbox, Outlet::new(edges), point, reporting, committed).await
+        task.run(inbox, Outlet::new(edges), point, reporting, mpsc::channel(1).0, committed).await
     });
     Driven { lane: ends.remove(0), letters, other, reports, written, tried, gate, task }
 }

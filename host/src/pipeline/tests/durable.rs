@@ -43,15 +43,20 @@ proptest! {
 
     /// P1 and P2, through the store: wherever the machine falls, and whatever it had not synced is lost or torn, the
     /// next process goes on from what was committed. With sinks that can take back, the outputs are those of a run
-    /// without a fall, to the last one and in order; what was acknowledged to the source is never beyond the commit.
+    /// without a fall, to the last one and in order, however few groups may be in memory; what was acknowledged to the source is never beyond the commit.
     #[test]
     fn a_fall_at_any_operation_of_the_disk_leaves_no_trace(
         seed in any::<u64>(),
         falls in proptest::collection::vec((0usize..120, any::<bool>()), 1..4),
         workers in 1usize..3,
+        memory in proptest::option::of(0u64..8),
     ) {
         let values = numbers(1500);
         let runtime = runtime();
+        let tight = |plan: Plan| match memory {
+            None => plan,
+            Some(groups) => plan.memory(groups * 136),
+        };
         let (parts, clean) = plan(&values, workers).parts();
         prop_assert_eq!(runtime.block_on(async { end(start(parts)).await }).ending, Ending::Completed);
 
@@ -64,8 +69,9 @@ proptest! {
             }
             let ended = store(&disk).ok().map(|store| {
                 let plan = plan(&values, workers);
-                let parts = plan.parts_after(&store, &collected).unwrap();
-                let acknowledged = plan.source().acknowledged.clone();
+                let tight = tight(self::plan(&values, workers));
+                let parts = tight.parts_after(&store, &collected).unwrap();
+                let acknowledged = tight.source().acknowledged.clone();
                 let ended = runtime.block_on(async { end(start(parts)).await });
                 let position = ended.committed.sources[0].position.0.as_u64().unwrap();
                 assert!(acknowledged.load(Ordering::SeqCst) <= position, "acknowledged beyond the commit");
@@ -144,6 +150,12 @@ fn a_drain_closes_the_open_windows_where_somebody_wants_it() {
 
 #[test]
 fn a_stage_that_was_renamed_goes_on_with_its_state() {
+    for memory in [1 << 20, 136] {
+        renamed_where_memory_holds(memory);
+    }
+}
+
+fn renamed_where_memory_holds(memory: u64) {
     let (disk, collected, values) = (Sim::new(), Collected::default(), numbers(400));
     let store = store(&disk).unwrap();
     drained(&values, &store, &collected, OpenWindows::Keep);
@@ -160,7 +172,7 @@ fn a_stage_that_was_renamed_goes_on_with_its_state() {
     };
     let refused = renamed(None).parts_after(&store, &collected).err().unwrap();
     assert!(matches!(&refused, Unfit::Gone { name, .. } if name == "sums"), "{refused}");
-    let parts = renamed(Some("sums")).parts_after(&store, &collected).unwrap();
+    let parts = renamed(Some("sums")).memory(memory).parts_after(&store, &collected).unwrap();
     let restored = renamed(None).durable_on(&store).restore().unwrap().unwrap();
     assert!(!restored.stages[1].as_ref().unwrap().groups.is_empty(), "it lies under the new name");
     assert_eq!(runtime().block_on(async { end(start(parts)).await }).ending, Ending::Completed);

@@ -44,7 +44,8 @@ fn a_stage_hands_over_what_stood_in_front_of_the_barrier_before_it_sends_it_on()
         });
         let answers = wiring.answers.remove(&0).unwrap_or_default();
         let point = StagePoint::new(1, 1);
-        let (conductor, hands) = stage(&parts.graph.stages[0], spec, &point, inbox, outlet, answers, report).unwrap();
+        let (conductor, hands) =
+            stage(&parts.graph.stages[0], spec, (&point, None), inbox, outlet, answers, report).unwrap();
         let keys = ["a", "b", "c"].iter().collect();
         let batch = Batch::of_values(["1", "2", "3"].iter().collect()).with_keys(keys).unwrap();
         source.send_blocking(Port::Main, &batch).unwrap();

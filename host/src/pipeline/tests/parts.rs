@@ -247,7 +247,13 @@ impl Plan {
 
     /// What the groups of aggregates may take, and what becomes of more.
     pub(super) fn state(mut self, max: u64, when_full: WhenFull) -> Self {
-        self.state = State { max: Size(max).into(), when_full: when_full.into() };
+        self.state = State { max: Size(max).into(), memory: None, when_full: when_full.into() };
+        self
+    }
+
+    /// Bytes of groups that aggregates hold in memory.
+    pub(super) fn memory(mut self, bytes: u64) -> Self {
+        self.state.memory = Some(Size(bytes).into());
         self
     }
 
@@ -344,8 +350,8 @@ impl Plan {
     /// The parts, as a process finds them whose store is this one and whose sinks have been written to before.
     pub(super) fn parts_after(&self, store: &Arc<Store>, collected: &Collected) -> Result<Parts, Unfit> {
         let durable = self.durable_on(store);
-        let restored = durable.restore()?;
-        if let Some(restored) = &restored {
+        let mut restored = durable.restore()?;
+        if let Some(restored) = &mut restored {
             futures::executor::block_on(durable.rename(restored))?;
         }
         Ok(Parts { durable: Some((durable, restored)), ..self.parts_into(collected) })

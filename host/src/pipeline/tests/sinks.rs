@@ -108,7 +108,7 @@ fn drive_into(outlet: Outlet, hangs: bool, lets_go: bool) -> Driven {
     let (keep, committed) = tokio::sync::watch::channel(Epoch(0));
     let task = tokio::spawn(async move {
         let _keep = keep;
-        task.run(inbox, outlet, point, reporting, committed).await
+        task.run(inbox, outlet, point, reporting, mpsc::channel(1).0, committed).await
     });
     Driven { lane: lanes.remove(0), inbox: handle, calls, reports, meter, task }
 }

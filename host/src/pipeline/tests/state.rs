@@ -109,17 +109,26 @@ async fn what_has_no_room_is_refused_or_makes_others_go_and_the_ledger_balances(
     assert!(out.contains(&"999@-1=999/1 Closed".to_owned()) && !out.contains(&"0@-1=0/1 Closed".to_owned()));
 }
 
-/// A changed number of workers moves slots, with all that lies in them.
+/// A changed number of workers moves slots, with all that lies in them, whether it is in memory or not.
 #[test]
 fn another_number_of_workers_goes_on_with_every_group_and_every_count() {
+    for (memory, is_enough) in [(1 << 20, true), (12 * GROUP, false)] {
+        let reads = by_other_workers(memory);
+        assert_eq!(reads == 0, is_enough, "{reads} groups read");
+    }
+}
+
+/// How many groups were read from the store where memory may hold so much.
+fn by_other_workers(memory: u64) -> u64 {
     let values = numbers(3000);
     let keys: Vec<String> = (0..3000).map(|at| format!("key-{}", at * 7 % 97)).collect();
     let plan = |workers| {
         let plan = Plan::new(&values).keys(&keys).batch(20).truncating();
-        plan.stage("sums", Kind::Aggregate, "in", workers).counts(10).sink("out", "sums")
+        plan.stage("sums", Kind::Aggregate, "in", workers).counts(10).sink("out", "sums").memory(memory)
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let (parts, clean) = plan(1).parts();
+    let mut reads = 0;
     assert_eq!(runtime.block_on(async { end(start(parts)).await }).ending, Ending::Completed);
     let (store, collected, mut read) = (store(), Collected::default(), 0);
     for workers in [1, 4, 3, 7, 1] {
@@ -137,12 +146,52 @@ fn another_number_of_workers_goes_on_with_every_group_and_every_count() {
             end(running).await
         });
         assert_eq!(ledger::audit(ended.board.graph(), &ended.committed), []);
+        reads += ended.board.stages[0].read().cold_reads;
         assert!(matches!(ended.ending, Ending::Drained | Ending::Completed), "{:?}", ended.ending);
     }
     assert_eq!(collected.values("out"), clean.values("out"));
     let restored = plan(2).durable_on(&store).restore().unwrap().unwrap();
     let tally = restored.stages[0].as_ref().unwrap().tally;
     assert_eq!((tally.received, tally.absorbed), (3000, 3000));
+    reads
+}
+
+/// What a stage shows of it, that only so much is in memory however many groups there are, and that a process that begins
+/// takes no more in than that.
+#[tokio::test(flavor = "multi_thread")]
+async fn groups_above_the_limit_lie_in_the_store_alone_and_come_back() {
+    let values = numbers(3000);
+    let keys: Vec<String> = (0..3000).map(|at| format!("key-{}", at % 500)).collect();
+    let plan = |ends: bool| {
+        let plan = Plan::new(&values).keys(&keys).batch(20).truncating();
+        let plan = plan.stage("sums", Kind::Aggregate, "in", 1).sink("out", "sums").memory(50 * GROUP);
+        if ends { plan } else { plan.endless() }
+    };
+    let (store, collected) = (store(), Collected::default());
+    let running = start(plan(false).parts_after(&store, &collected).unwrap());
+    let board = running.board.clone();
+    let reading = || board.stages[0].read();
+    until(|| reading().tally.received == 3000).await;
+    // Barriers come also while it idles, and groups may leave behind each.
+    until(|| reading().groups <= 50 && reading().groups + reading().cold_groups == 500).await;
+    assert!(reading().state_bytes <= 50 * GROUP, "{:?}", reading());
+    running.commands.send(Command::Drain(Drain::within(PATIENCE))).await.unwrap();
+    assert_eq!(end(running).await.ending, Ending::Drained);
+
+    let plan = plan(true);
+    let restored = plan.durable_on(&store).restore().unwrap().unwrap();
+    assert_eq!(restored.stages[0].as_ref().unwrap().groups.len(), 0, "workers read them");
+    let ended = end(start(plan.parts_after(&store, &collected).unwrap())).await;
+    assert_eq!(ended.ending, Ending::Completed);
+    let reading = ended.board.stages[0].read();
+    assert!((450..=500).contains(&reading.cold_reads), "{reading:?}");
+    let mut out = collected.values("out");
+    out.sort();
+    let mut expected: Vec<String> = (0..500u64)
+        .map(|key| format!("key-{key}@-1={}/6 Closed", (0..6).map(|nth| key + nth * 500).sum::<u64>()))
+        .collect();
+    expected.sort();
+    assert_eq!(out, expected);
 }
 
 /// What a store keeps is nowhere else in memory but in the workers, and comes from there when they begin again.

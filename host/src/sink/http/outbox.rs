@@ -33,10 +33,10 @@ use crate::{
     disk::Disk,
     epoch::Epoch,
     lent::Lent,
-    log::{self, Access, Block, Keep, Log, Reader},
+    log::{self, Access, Block, Keep, Log, Mark, Reader},
     sink::{
         Refused, Returned, Sink, SinkError,
-        log::{LogSink, Room, Terms as LogTerms, open as open_log, settings},
+        log::{LogSink, Position as LogPosition, Room, Terms as LogTerms, open as open_log, settings},
     },
     time::now,
 };
@@ -142,6 +142,12 @@ pub fn open(http: HttpSink, terms: Terms) -> Outbox {
 /// Folder of the outbox of a sink, relative to that of the state.
 pub fn folder(pipeline: &str, sink: &str) -> PathBuf {
     ["logs", "outbox", pipeline, sink].iter().collect()
+}
+
+/// The end of the log of an outbox that stood at `position`; none where that is no outbox's.
+pub fn mark(position: &Value) -> Option<Mark> {
+    let Position { log, .. } = Position::deserialize(position).ok()?;
+    LogPosition::deserialize(&log).ok().map(|position| position.mark)
 }
 
 /// Gives up what waits in the outbox in `folder`, of which the store holds nothing any more; whether anything did.

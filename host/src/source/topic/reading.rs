@@ -136,7 +136,8 @@ fn read(
         }
         (lost, first) = if batches.is_empty() { (begin - at, begin) } else { (lost, first) };
         let batch = batch.slice((begin - offset) as usize, batch.len());
-        let fits = fitting(&batch, most.records - records, most.bytes - bytes, batches.is_empty());
+        let left = Limit { records: most.records - records, bytes: most.bytes - bytes };
+        let fits = batch.fitting(left).max(usize::from(batches.is_empty()));
         if fits < batch.len() {
             open.rest = Some((begin + fits as u64, batch.slice(fits, batch.len())));
         }
@@ -175,13 +176,4 @@ fn begin(readable: &Readable, known: Option<Spot>, start: Start) -> anyhow::Resu
         reader => reader?,
     };
     Ok(Open { readable: readable.clone(), reader, rest: None })
-}
-
-/// How many of the first records of `batch` are within what is left; one at least where there are none before them.
-pub(in crate::source) fn fitting(batch: &Batch, records: usize, bytes: usize, is_first: bool) -> usize {
-    let mut fits = batch.len().min(records);
-    while fits > 0 && batch.slice(0, fits).bytes() > bytes {
-        fits /= 2;
-    }
-    fits.max(usize::from(is_first))
 }

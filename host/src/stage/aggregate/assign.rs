@@ -4,8 +4,8 @@
 //! it was before [`Aggregate::assign`].
 
 use super::{
-    ALL, Aggregate, Windowing,
-    reopened::{first_pane, is_excused},
+    Aggregate, Windowing,
+    reopened::{first_pane, known_at},
 };
 use crate::{
     batch::{Batch, Column},
@@ -55,15 +55,11 @@ impl Aggregate {
         let times = batch.timestamps().unwrap_or_default();
         let (windowing, Assigned { rows, late, turned_away, .. }) = (self.rules.windowing, &mut found);
         let punctual = (0u32..).zip(keys.iter()).filter_map(|(row, key)| {
-            let window = match windowing {
-                Windowing::Tumbling(tumbling) => tumbling.window(times.get(row as usize).copied().unwrap_or_default()),
-                Windowing::None | Windowing::Count(_) => ALL,
-            };
-            let is_late = matches!(windowing, Windowing::Tumbling(tumbling) if tumbling.is_late(window, watermark));
-            if is_late && !is_excused(batch, row) {
+            let time = times.get(row as usize).copied().unwrap_or_default();
+            let Some(window) = windowing.window(time, known_at(batch, row, watermark)) else {
                 late.push(row);
                 return None;
-            }
+            };
             Some((row, key, window))
         });
         let mut entered = Vec::with_capacity(batch.len());

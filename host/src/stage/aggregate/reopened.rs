@@ -13,6 +13,7 @@ use crate::{
         assemble::assemble,
         outcome::{Outcome, Rank},
     },
+    time::BEGIN,
 };
 
 impl Aggregate {
@@ -72,9 +73,11 @@ impl Aggregate {
     }
 }
 
-/// Whether record `row` of a batch is taken though it comes late.
-pub(super) fn is_excused(batch: &Batch, row: u32) -> bool {
-    Again::of(batch, row as usize).is_some_and(|again| again.lateness == Lateness::Excused)
+/// How far event time has come for record `row` of a batch, where it has come to `watermark` for the others: one that is
+/// excused is late for no window.
+pub(super) fn known_at(batch: &Batch, row: u32, watermark: i64) -> i64 {
+    let is_excused = Again::of(batch, row as usize).is_some_and(|again| again.lateness == Lateness::Excused);
+    if is_excused { BEGIN } else { watermark }
 }
 
 /// The number of the first pane of a window that record `row` opens again: panes of before are counted from 0, and a letter

@@ -23,14 +23,14 @@ pub struct Room {
 }
 
 impl Aggregate {
-    /// Bytes that the groups take.
+    /// Bytes that the groups take in memory.
     pub fn bytes(&self) -> usize {
         self.table.bytes().used
     }
 
-    /// Whether the groups take all that they may.
+    /// Whether the groups take all that they may, wherever they are.
     pub fn is_full(&self) -> bool {
-        self.bytes() >= self.rules.room.most
+        self.bytes() + self.cold().1 >= self.rules.room.most
     }
 
     /// What becomes of more groups than there is room for.
@@ -68,6 +68,11 @@ impl Aggregate {
             gone.append(&mut all);
         }
         self.evicted += gone.len() as u64;
+        self.stop_timers(gone);
+    }
+
+    /// Stops the timers of groups that have gone from these positions.
+    pub(super) fn stop_timers(&mut self, mut gone: Vec<u32>) {
         gone.sort_unstable();
         let stays = |at: &u32| gone.binary_search(at).is_err();
         for timers in [&mut self.closing, &mut self.forgetting] {

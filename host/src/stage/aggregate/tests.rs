@@ -87,7 +87,7 @@ fn run(rules: &Rules, records: &[(u8, i64, u64)], splits: &[usize], restarts: Op
             start = end;
             if let Some(mark) = mark {
                 watermark = mark;
-                aggregate.advance(mark, &mut live, &mut outcome).unwrap();
+                aggregate.advance(mark, &Upto::All, &mut live, &mut outcome).unwrap();
             }
             run.out.extend(values(&outcome));
             run.ids.extend(ids(&outcome));
@@ -104,7 +104,7 @@ fn run(rules: &Rules, records: &[(u8, i64, u64)], splits: &[usize], restarts: Op
         }
     }
     let mut outcome = Outcome::default();
-    aggregate.advance(END, &mut live, &mut outcome).unwrap();
+    aggregate.advance(END, &Upto::All, &mut live, &mut outcome).unwrap();
     run.out.extend(values(&outcome));
     run.ids.extend(ids(&outcome));
     let once: std::collections::BTreeSet<_> = run.ids.iter().collect();
@@ -229,9 +229,9 @@ fn a_fault_leaves_no_timer_to_the_group_that_comes_after() {
         .unwrap();
     aggregate.fold(BEGIN, &poison, &mut fake, &mut outcome).unwrap_err();
     aggregate.fold(BEGIN, &batch(&[(0, 550, 5)], 0), &mut fake, &mut outcome).unwrap();
-    aggregate.advance(SIZE + 60, &mut live(), &mut outcome).unwrap();
+    aggregate.advance(SIZE + 60, &Upto::All, &mut live(), &mut outcome).unwrap();
     assert_eq!((values(&outcome), aggregate.len()), (Vec::new(), 1));
-    aggregate.advance(600, &mut live(), &mut outcome).unwrap();
+    aggregate.advance(600, &Upto::All, &mut live(), &mut outcome).unwrap();
     assert_eq!(values(&outcome), ["a@500=5/1 Closed"]);
 }
 
@@ -260,7 +260,7 @@ fn a_group_is_gone_once_the_watermark_has_left_its_last_record_behind_by_its_tim
     let (mut fake, mut live, mut outcome) = (Fake::default(), live(), Outcome::default());
     aggregate.fold(BEGIN, &batch(&[(0, 0, 5), (1, 60, 6)], 0), &mut fake, &mut outcome).unwrap();
     aggregate.take_changes();
-    aggregate.advance(101, &mut live, &mut outcome).unwrap();
+    aggregate.advance(101, &Upto::All, &mut live, &mut outcome).unwrap();
     let changes = aggregate.take_changes();
     let gone: Vec<_> = changes.iter().map(|change| (change.key.to_vec(), change.kept.is_some())).collect();
     assert_eq!(
@@ -301,7 +301,7 @@ fn a_group_that_faults_at_its_end_leaves_the_others_alone() {
             let mut aggregate = Aggregate::new(Rules { groups: 4, ..rules(windowing) }, BEGIN, std::iter::empty());
             let folded = aggregate.fold(BEGIN, &records, &mut Fake::default(), &mut outcome).unwrap();
             let mut refused = aggregate.finish_full(BEGIN, &records, &folded.full, &mut live, &mut outcome).unwrap();
-            refused.extend(aggregate.advance(END, &mut live, &mut outcome).unwrap().refused);
+            refused.extend(aggregate.advance(END, &Upto::All, &mut live, &mut outcome).unwrap().refused);
             assert!(aggregate.is_empty(), "what goes no further counts as closed");
             let told = refused.iter().map(|groups| {
                 assert_eq!((groups.groups.len(), groups.reasons.len(), groups.ranks.len()), (1, 1, 1));

@@ -33,6 +33,25 @@ impl Default for Facts {
     }
 }
 
+/// What commits know of a group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(super) enum Kept {
+    /// None holds it.
+    Nowhere,
+    /// It has been handed over to one.
+    Handed,
+    /// One that has been made holds it, as it was handed over.
+    Committed,
+}
+
+/// Bytes that a group takes in memory.
+pub fn footprint(key: usize, state: usize) -> usize {
+    let long = |len, most| if len > most { block_size(len) } else { 0 };
+    // And its place in the index.
+    size_of::<Entry>() + 8 + long(key, KEY) + long(state, STATE)
+}
+
 /// A group to be changed in place.
 #[derive(Clone, Debug)]
 #[repr(C, align(128))]
@@ -50,8 +69,7 @@ pub struct Entry {
     pub(super) is_changed: bool,
     /// Its position is in the list of changes, whoever holds it.
     pub(super) is_listed: bool,
-    /// A commit holds it.
-    pub(super) is_kept: bool,
+    pub(super) kept: Kept,
     state: [u8; STATE],
     /// What the host knows of it.
     pub facts: Facts,
@@ -71,7 +89,7 @@ impl Entry {
         is_live: false,
         is_changed: false,
         is_listed: false,
-        is_kept: false,
+        kept: Kept::Nowhere,
         state: [0; STATE],
         facts: Facts { count: 0, time: BEGIN, seen: BEGIN, panes: 0, is_late: false },
     };

@@ -51,7 +51,12 @@ fn window(of: u8) -> Window {
 fn recount(table: &Table) -> usize {
     let long = |bytes: &[u8], most: usize| if bytes.len() > most { block_size(bytes.len()) } else { 0 };
     let entries = (0..table.slab.end()).filter_map(|at| table.slab.get(at)).map(|entry| table.group(entry));
-    entries.map(|group| 128 + 8 + long(group.key, KEY) + long(group.state, STATE)).sum()
+    let takes = |group: Group<'_>| {
+        let takes = 128 + 8 + long(group.key, KEY) + long(group.state, STATE);
+        assert_eq!(footprint(group.key.len(), group.state.len()), takes);
+        takes
+    };
+    entries.map(takes).sum()
 }
 
 fn contents(tables: &[Table]) -> Model {

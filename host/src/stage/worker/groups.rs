@@ -10,6 +10,8 @@ use crate::{config::WhenFull, stage::aggregate::Aggregate};
 pub(super) struct Held {
     groups: usize,
     bytes: usize,
+    /// Groups that are not in memory.
+    cold: usize,
     /// Whether it may take no further batch.
     is_full: bool,
 }
@@ -17,7 +19,7 @@ pub(super) struct Held {
 impl Held {
     fn of(aggregate: &Aggregate) -> Self {
         let is_full = aggregate.when_full() == WhenFull::Pause && aggregate.is_full();
-        Self { groups: aggregate.len(), bytes: aggregate.bytes(), is_full }
+        Self { groups: aggregate.len(), bytes: aggregate.bytes(), cold: aggregate.cold().0, is_full }
     }
 
     /// Puts what groups have come to since the last look where others can see it.
@@ -25,6 +27,7 @@ impl Held {
         let (meter, evicted) = (&spec.meter, aggregate.take_evicted());
         let (before, now) = (*self, Self::of(aggregate));
         meter.groups(now.groups as i64 - before.groups as i64, now.bytes as i64 - before.bytes as i64);
+        meter.cold(now.cold as i64 - before.cold as i64, aggregate.take_reads());
         meter.full(i64::from(now.is_full) - i64::from(before.is_full));
         meter.evicted(evicted);
         let (stage, groups, bytes) = (spec.stage.as_str(), now.groups, now.bytes);

@@ -58,7 +58,7 @@ fn batch(records: &[(usize, &str)]) -> Batch {
 
 /// Has batches worked off that the records before each of `cuts` make, those not in `keep` left out.
 fn run(spec: Spec, values: &[String], cuts: &[usize], keep: impl Fn(&str) -> bool) -> Result<Run, Failure> {
-    let mut worker = Worker::new(Arc::new(spec), 1, BEGIN, &SavedGroups::new(), |_| true)?;
+    let mut worker = Worker::new(Arc::new(spec), 1, BEGIN, &SavedGroups::new(), |_| true, None)?;
     let (mut run, mut from) = (Run::default(), 0);
     for to in cuts.iter().copied().chain([values.len()]) {
         let records: Vec<(usize, &str)> =
@@ -146,7 +146,7 @@ fn a_record_that_faults_stops_the_pipeline_or_is_dropped_as_configured_where_nob
 fn a_group_that_faults_is_refused_with_the_reason_or_stops_the_pipeline() {
     let records = batch(&[(0, "2"), (1, "3")]).with_keys(["good", "bad!"].iter().collect()).unwrap();
     let work = |spec: Spec| {
-        let mut worker = Worker::new(Arc::new(spec), 1, BEGIN, &SavedGroups::new(), |_| true)?;
+        let mut worker = Worker::new(Arc::new(spec), 1, BEGIN, &SavedGroups::new(), |_| true, None)?;
         worker.work(Work::Batch(0, records.clone()))?;
         worker.work(Work::Advance(END)).map(|worked| worked.outcome)
     };
@@ -167,7 +167,7 @@ fn a_group_that_faults_is_refused_with_the_reason_or_stops_the_pipeline() {
 fn faults_are_counted_by_kind_and_what_was_too_much_at_once_is_halved() {
     let values: Vec<String> = ["2", "pair", "4", "pair"].map(str::to_owned).to_vec();
     let spec = Arc::new(spec(Kind::Filter, None));
-    let mut worker = Worker::new(spec.clone(), 1, BEGIN, &SavedGroups::new(), |_| true).unwrap();
+    let mut worker = Worker::new(spec.clone(), 1, BEGIN, &SavedGroups::new(), |_| true, None).unwrap();
     let records: Vec<(usize, &str)> = values.iter().map(String::as_str).enumerate().collect();
     for faults in [1, 1] {
         let outcome = worker.work(Work::Batch(0, batch(&records))).unwrap().outcome;
@@ -180,7 +180,7 @@ fn faults_are_counted_by_kind_and_what_was_too_much_at_once_is_halved() {
 #[test]
 fn an_instance_that_has_aged_costs_no_record_and_makes_way_for_a_fresh_one() {
     let spec = Arc::new(spec(Kind::Filter, None));
-    let mut worker = Worker::new(spec.clone(), 1, BEGIN, &SavedGroups::new(), |_| true).unwrap();
+    let mut worker = Worker::new(spec.clone(), 1, BEGIN, &SavedGroups::new(), |_| true, None).unwrap();
     let records: Vec<(usize, &str)> = ["second"; 4].into_iter().enumerate().collect();
     for faults in [0, 1, 1, 2] {
         let outcome = worker.work(Work::Batch(0, batch(&records))).unwrap().outcome;
@@ -200,7 +200,7 @@ fn due() -> Arc<Gate> {
 fn a_probe_changes_no_state_and_what_it_tried_is_called_once_for_good() {
     let spec = Spec { gate: due(), ..spec(Kind::Aggregate, Some(rules(Windowing::None))) };
     let gate = spec.gate.clone();
-    let mut worker = Worker::new(Arc::new(spec), 1, BEGIN, &SavedGroups::new(), |_| true).unwrap();
+    let mut worker = Worker::new(Arc::new(spec), 1, BEGIN, &SavedGroups::new(), |_| true, None).unwrap();
     let records: Vec<(usize, &str)> = ["1", "fault", "3", "4"].into_iter().enumerate().collect();
     let worked = worker.work(Work::Batch(0, batch(&records))).unwrap();
     assert!(worked.left.is_none() && gate.is_closed(), "one that faults does not keep the others away");
@@ -211,7 +211,7 @@ fn a_probe_changes_no_state_and_what_it_tried_is_called_once_for_good() {
 
     let spec = Spec { gate: due(), ..spec_of_filter() };
     let gate = spec.gate.clone();
-    let mut worker = Worker::new(Arc::new(spec), 1, BEGIN, &SavedGroups::new(), |_| true).unwrap();
+    let mut worker = Worker::new(Arc::new(spec), 1, BEGIN, &SavedGroups::new(), |_| true, None).unwrap();
     let worked = worker.work(Work::Batch(0, batch(&[(0, "refuse"), (1, "silent"), (2, "4")]))).unwrap();
     assert!(worked.left.is_some() && !gate.is_closed());
     assert_eq!(worked.outcome, Outcome::default(), "a probe that fails leaves no dead letter behind");
@@ -225,14 +225,14 @@ fn spec_of_filter() -> Spec {
 fn a_worker_that_has_left_something_leaves_what_follows_until_the_next_round() {
     let spec = Spec { gate: Arc::new(Gate::default()), ..spec_of_filter() };
     let gate = spec.gate.clone();
-    let mut worker = Worker::new(Arc::new(spec), 1, BEGIN, &SavedGroups::new(), |_| true).unwrap();
+    let mut worker = Worker::new(Arc::new(spec), 1, BEGIN, &SavedGroups::new(), |_| true, None).unwrap();
     let records = || Work::Batch(0, batch(&[(0, "2"), (1, "4")]));
     gate.pull(Lever::Trip);
     let first = worker.work_in(0, records()).unwrap();
     // Somebody closes it before the worker has come to what follows.
     gate.pull(Lever::Reset);
     let second = worker.work_in(0, records()).unwrap();
-    let barrier = worker.work_in(0, Work::Barrier).unwrap();
+    let barrier = worker.work_in(0, Work::Barrier(Epoch(1))).unwrap();
     assert!(first.left.is_some() && second.left.is_some() && barrier.left.is_some());
     let again = worker.work_in(1, first.left.unwrap()).unwrap();
     assert!(again.left.is_none() && again.outcome.tally.passed == 2);

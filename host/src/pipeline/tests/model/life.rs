@@ -242,7 +242,9 @@ impl Life {
             let inbox = wiring.inboxes.remove(&Consumer::Stage(at)).unwrap();
             let outlet = wiring.outlets.remove(&Producer::Stage(at)).unwrap();
             let answers = wiring.answers.remove(&at).unwrap_or_default();
-            let made = build::stage(&graph.stages[at], spec, &committed.stages[at], inbox, outlet, answers, report);
+            let (stage, point) = (&graph.stages[at], &committed.stages[at]);
+            let cellar = durable.as_ref().and_then(|durable| durable.cellar(stage, &Interrupt::default()));
+            let made = build::stage(stage, spec, (point, cellar), inbox, outlet, answers, report);
             let (conductor, hands) = made.map_err(|failure| failure.to_string()).unwrap();
             let below = graph.out_of(Producer::Stage(at)).map(|edge: &Edge| (edge.to, edge.input)).collect();
             leading.push(Some(Leading { conductor, course: Course::default(), below }));
@@ -254,6 +256,7 @@ impl Life {
         }
         let (told, committed_epoch) = watch::channel(committed.epoch);
         let (report_sender, reports) = mpsc::channel(64);
+        let (word_sender, words) = mpsc::channel(64);
         let mut sinks = Vec::new();
         for (number, (sink, config)) in begun_sinks.into_iter().zip(&graph.sinks).enumerate() {
             let point = committed.sinks[number].clone();
@@ -263,14 +266,14 @@ impl Life {
             let inbox = wiring.inboxes.remove(&Consumer::Sink(number)).unwrap();
             let outlet = wiring.outlets.remove(&Producer::Sink(number)).unwrap_or_default();
             let (sender, committed) = (report_sender.clone(), committed_epoch.clone());
-            sinks.push(Polled::new(async move { task.run(inbox, outlet, point, sender, committed).await }));
+            let wanted = word_sender.clone();
+            sinks.push(Polled::new(async move { task.run(inbox, outlet, point, sender, wanted, committed).await }));
         }
         let participants = (0..sources.len())
             .map(Participant::Source)
             .chain((0..graph.stages.len()).map(Participant::Stage))
             .chain((0..sinks.len()).map(Participant::Sink));
         let coordinator = Coordinator::new(graph.epoch.0, participants, committed.epoch, now);
-        let (word_sender, words) = mpsc::channel(64);
         let (mut orders, mut polled) = (Vec::new(), Vec::new());
         for (at, mut task) in sources.into_iter().enumerate() {
             let outlet = wiring.outlets.remove(&Producer::Source(at)).unwrap_or_default();

@@ -6,7 +6,7 @@ use super::*;
 use crate::{
     batch::Batch,
     stage::{
-        aggregate::{Peers, Rules, Windowing},
+        aggregate::{Peers, Rules, Upto, Windowing},
         fake::{Fake, live},
         outcome::Outcome,
         worker::SavedGroups,
@@ -195,10 +195,10 @@ fn a_window_that_was_given_up_leaves_no_timer_to_the_group_that_comes_after() {
     // Takes the place of the one that went.
     fold(&mut table, 9, 550);
     assert_eq!(table.take_evicted(), 1, "and the second with it");
-    table.advance(150, &mut live, &mut outcome).unwrap();
+    table.advance(150, &Upto::All, &mut live, &mut outcome).unwrap();
     let closed = |outcome: &Outcome| outcome.outputs.iter().map(|output| output.batch.len()).sum::<usize>();
     assert_eq!((closed(&outcome), table.len()), (2, 1));
-    table.advance(650, &mut live, &mut outcome).unwrap();
+    table.advance(650, &Upto::All, &mut live, &mut outcome).unwrap();
     assert_eq!((closed(&outcome), table.len()), (3, 0));
 }
 

@@ -1,43 +1,30 @@
-//! Sources, opened as a graph has them.
+//! Opening the sources of a pipeline: ports are bound, files and logs found.
 //!
-//! Owns which kind is opened how, and who takes which letters back. It must not know what is read.
+//! Owns which kind of source stands behind which configuration. It must not know what is read from it.
 
 use anyhow::Context as _;
 
-use super::topics;
+use super::NO_TOPICS;
 use crate::{
-    config::graph::{self, Graph, Input},
-    letter::Office,
+    config::graph::{self, Graph, Input, Medium, Passage},
+    pipeline::topics,
+    queue::Queues,
     source::{
-        self, Role, Source,
+        self, Source,
         journal::{self, Answer},
-        letters::{Decode, Taker},
     },
     topic::Topics,
 };
 
-/// The source of the letters of a pipeline.
-pub(in crate::pipeline) fn open_replays(graph: &Graph, office: &Office, role: Role) -> Box<dyn Source> {
-    let decode = |source: &graph::Source| {
-        let graph::Source { format, stamp, ids, .. } = source;
-        Decode { format: *format, stamp: stamp.clone(), max_record: source.max_record.bytes(), has_ids: *ids }
-    };
-    let sources = graph.sources.iter().map(|source| (&source.name, Some(decode(source))));
-    let stages = graph.stages.iter().map(|stage| (&stage.name, None));
-    let all = sources.chain(stages).chain(graph.sinks.iter().map(|sink| (&sink.name, None)));
-    let takers = all.map(|(name, decode)| (name.clone(), Taker { readers: graph.takers(name), decode }));
-    // The letters' own sink refuses nothing.
-    let takers = takers.filter(|(name, _)| name != graph::LETTERS).collect();
-    Box::new(source::letters::open(office.letters.clone(), office.desk.clone(), takers, role))
-}
-
-/// Why a topic cannot be opened; a check has refused it before.
-pub(super) const NO_TOPICS: &str = "open a topic without state";
-
-pub(super) async fn open_source(
+/// Opens a source of `graph`.
+///
+/// # Errors
+/// Why it cannot be opened.
+pub(super) async fn open(
     graph: &Graph,
     config: &graph::Source,
     topics: Option<&Topics>,
+    queues: &Queues,
 ) -> anyhow::Result<Box<dyn Source>> {
     let graph::Source { name, format, stamp, .. } = config;
     let max_record = config.max_record.bytes();
@@ -54,10 +41,12 @@ pub(super) async fn open_source(
             let terms = source::topic::Terms { reader, group, start: topic.start, stamp, has_ids: config.ids };
             Box::new(source::topic::open(topics.context(NO_TOPICS)?.topic(&topic.name), terms)?)
         }
-        Input::Passage(passage) => {
-            let (topic, writer) =
-                (topics.context(NO_TOPICS)?.topic(&passage.topic), topics::part(&passage.writer, name));
-            Box::new(source::passage::open(topic, &writer, &passage.reader, &topics::part(&graph.name, name))?)
+        Input::Passage(Passage { name: edge, writer, reader, medium: Medium::Log(_) }) => {
+            let (topic, writer) = (topics.context(NO_TOPICS)?.topic(edge), topics::part(writer, name));
+            Box::new(source::passage::open(topic, &writer, reader, &topics::part(&graph.name, name))?)
+        }
+        Input::Passage(Passage { name: edge, medium: Medium::Queue(capacity, drops), .. }) => {
+            Box::new(source::queue::open(queues.queue(edge, *capacity, *drops)))
         }
         Input::Generate(generate) => source::generate::open(generate, stamp)?,
         Input::HostMetrics(metrics) => source::host_metrics::open(metrics, name, stamp, max_record)?,
