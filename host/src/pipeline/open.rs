@@ -30,7 +30,7 @@ use super::{
 use crate::{
     config::{
         Diagnostic, Loaded, codes,
-        graph::{self, Domain, Fallback, Graph, Letters, Medium, Output, Passage, PluginFacts, Stage, WhenFull},
+        graph::{self, Domain, Fallback, Graph, Input, Letters, Medium, Output, Passage, PluginFacts, Stage, WhenFull},
         in_order,
     },
     disk::RealDisk,
