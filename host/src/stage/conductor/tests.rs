@@ -27,7 +27,7 @@ impl Rig {
         let spec = Arc::new(spec);
         let (inbox, mut above) = lanes(&[Limit::default()]);
         let (below, mut sender) = lanes(&[Limit::default()]);
-        let worker = Worker::new(spec.clone(), 1, BEGIN, &SavedGroups::new(), |_| true).unwrap();
+        let worker = Worker::new(spec.clone(), 1, BEGIN, &SavedGroups::new(), |_| true, None).unwrap();
         let edge = Edge::new(outlet::Port::Main, sender.remove(0), Arc::default());
         let handed = Arc::new(Mutex::new(Vec::new()));
         let to = handed.clone();
