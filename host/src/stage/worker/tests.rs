@@ -247,7 +247,7 @@ fn what_stands_in_does_all_that_the_stage_would_do_and_is_named_by_what_it_refus
         let service = standby.service.clone();
         let made = Spec { then: Then::Fallback, fallback: Some(Arc::new(standby)), ..spec(kind, None) };
         let (own, gate) = (made.service.clone(), made.gate.clone());
-        let mut worker = Worker::new(Arc::new(made), 1, BEGIN, &SavedGroups::new(), |_| true).unwrap();
+        let mut worker = Worker::new(Arc::new(made), 1, BEGIN, &SavedGroups::new(), |_| true, None).unwrap();
         let values = ["2", "refuse", "3", "silent", "pair", "4", "pair", "fault", "6"];
         let records: Vec<(usize, &str)> = values.into_iter().enumerate().collect();
         let mut clean = Run::default();
