@@ -129,8 +129,10 @@ fn of(graph: &Graph, at: usize, sink: String, is_kept: bool) -> Guaranteed {
         let (from, to) = (graph.producer(edge.from), graph.consumer(edge.to));
         because.push(format!("the edge from `{from}` to `{to}` drops what it has no room for"));
     }
-    // What comes over an edge that drops does not come again, but for requests that a receiver did not answer.
-    let is_fed = !sources(graph, consumer, |edge| !drops(edge)).is_empty();
+    // What comes over an edge that drops does not come again, but for requests that a receiver did not answer; letters are
+    // given again on a person's word alone.
+    let feeders = sources(graph, consumer, |edge| !drops(edge)).into_iter().filter_map(|at| graph.sources.get(at));
+    let is_fed = feeders.into_iter().any(|source| !matches!(source.input, Input::Letters));
     // What another sink has in its place is as that one has it.
     let sinks = in_place(graph, at).into_iter().filter_map(|at| graph.sinks.get(at));
     let come_again = sinks.filter(|sink| is_fed || matches!(sink.output, Output::Http(..)));

@@ -135,6 +135,11 @@ impl Coordinator {
         self.under_way.as_ref().is_some_and(|way| way.is_last)
     }
 
+    /// Whether the last epoch has committed and everybody may go.
+    pub fn is_over(&self) -> bool {
+        self.is_over
+    }
+
     /// When to call `step` with [`Input::Tick`] next.
     pub fn due(&self) -> Option<Duration> {
         match &self.under_way {

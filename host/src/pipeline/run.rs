@@ -388,7 +388,10 @@ impl Supervisor {
             }
         }
         let finished = if self.drain.is_some() { Ending::Drained } else { Ending::Completed };
-        let end = run.end.unwrap_or(RunEnd::End(finished));
+        let end = run.end.unwrap_or_else(|| match run.coordinator.is_over() {
+            true => RunEnd::End(finished),
+            false => RunEnd::Restart("its tasks ended before their time, and none said why".to_owned()),
+        });
         (end, left_sources.into_values().collect(), left_sinks.into_values().collect())
     }
 

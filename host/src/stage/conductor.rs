@@ -434,13 +434,16 @@ fn answer(lanes: &mut [Lane<Item>], inputs: usize) -> Option<Next> {
     })
 }
 
-/// A worker of several, on its own thread: does what it is given until there is no more.
+/// A worker of several, on its own thread: does what it is given until there is no more. One that has failed stays until its
+/// conductor has gone: a conductor that found it gone, before it has read the answer, would end for that, and nobody would
+/// say why.
 ///
 /// # Errors
 /// What it could not do; the conductor has been told.
 pub fn work(mut worker: Worker, number: usize, inbox: &Inbox<Task>, answers: &Sender) -> Result<(), Failure> {
     while let Order::Task(task) = inbox.wait_blocking(order)? {
         if !obey(&mut worker, number, task, answers)? {
+            while let Order::Task(_) = inbox.wait_blocking(order)? {}
             break;
         }
     }

@@ -5,7 +5,12 @@ use std::{sync::Mutex, time::Duration};
 use super::*;
 use crate::{
     batch::{Batch, Limit},
-    stage::{fake::spec, lane::lanes, outlet::Edge, worker::SavedGroups},
+    stage::{
+        fake::spec,
+        lane::lanes,
+        outlet::Edge,
+        worker::{ReadPorts, SavedGroups},
+    },
     time::BEGIN,
 };
 
@@ -23,7 +28,7 @@ struct Rig {
 impl Rig {
     /// One record a minute, which is what comes at once too: what passes in the time of a test is nothing beside it.
     fn new(mut spec: Spec) -> Self {
-        spec.is_read = crate::stage::worker::ReadPorts::default();
+        spec.is_read = ReadPorts::default();
         let spec = Arc::new(spec);
         let (inbox, mut above) = lanes(&[Limit::default()]);
         let (below, mut sender) = lanes(&[Limit::default()]);
@@ -139,4 +144,30 @@ fn a_stage_that_is_taken_down_does_not_wait_for_its_rate() {
     }
     handle.kill();
     assert!(matches!(conductor.join().unwrap(), Err(Failure::Gone(_))));
+}
+
+#[test]
+fn a_worker_that_has_failed_stays_until_its_conductor_has_gone() {
+    // Nobody reads what it refuses, so that a fault ends it.
+    let spec = Arc::new(Spec { is_read: ReadPorts::default(), ..spec(Kind::Filter, None) });
+    let worker = Worker::new(spec, 1, BEGIN, &SavedGroups::new(), |_| true, None).unwrap();
+    let (inbox, mut tasks) = lanes(&[Limit::default()]);
+    let (answers, mut ends) = lanes(&[Limit::default()]);
+    let (tasks, sender) = (tasks.remove(0), ends.remove(0));
+    let thread = std::thread::spawn(move || work(worker, 0, &inbox, &sender));
+    let task = |value: &str| Task { work: Work::Batch(0, Batch::of_values([value].into_iter().collect())), round: 0 };
+    tasks.send_blocking(task("fault")).unwrap();
+    let Item::Done(done) = answers.wait_blocking(|lanes| lanes[0].pop()).unwrap() else { panic!("no answer") };
+    assert!(matches!(done.result, Err(Failure::Fault(_))));
+    // Whoever sends it more before having read that does not take it for gone.
+    for _ in 0..2 {
+        tasks.send_blocking(task("2")).expect("it is there");
+        let sent = Instant::now();
+        while tasks.fill().records > 0 {
+            assert!(sent.elapsed() < MINUTE, "it takes nothing any more");
+            std::thread::yield_now();
+        }
+    }
+    drop(tasks);
+    thread.join().unwrap().unwrap();
 }
