@@ -306,7 +306,7 @@ mod tests {
                             }
                         } else {
                             prop_assert_eq!((found.batch.len(), found.dropped, found.offset), (0, committed - at, committed));
-                            prop_assert_eq!(found.watermark, (committed as i64).max(BEGIN));
+                            prop_assert_eq!(found.watermark, committed as i64);
                         }
                         (at, told) = (found.offset, found.watermark);
                     }

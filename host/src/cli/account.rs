@@ -13,12 +13,13 @@ use crate::{
 
 /// A row for each edge, what was sent and what was received.
 pub(super) fn edges(indent: &str, account: &Account) -> String {
-    let letters = format!("→ {LETTERS}");
+    let (to, from) = (format!("→ {LETTERS}"), format!("{LETTERS} →"));
+    let is_of_letters = |name: &str| name.ends_with(&to) || name.starts_with(&from);
     let rows: Vec<Vec<String>> = account
         .edges
         .iter()
-        // What leads to the dead letters is there everywhere, and worth a line where something came.
-        .filter(|edge| edge.sent + edge.received > 0 || !edge.name.ends_with(&letters))
+        // What leads to the dead letters and back is there everywhere, and worth a line where something came.
+        .filter(|edge| edge.sent + edge.received > 0 || !is_of_letters(&edge.name))
         .map(|edge| {
             let (sent, received) = (figure::count(edge.sent), figure::count(edge.received));
             vec![edge.name.clone(), sent, "sent".to_owned(), received, "received".to_owned()]

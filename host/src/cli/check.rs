@@ -11,7 +11,7 @@ use super::{Answer, Outcome, figure, files, settings};
 use crate::{
     config::{
         budget,
-        graph::Graph,
+        graph::{Graph, LETTERS},
         guarantee::{Guaranteed, guarantees},
     },
     unit::Size,
@@ -53,9 +53,9 @@ impl Good {
         Self {
             file,
             pipeline: graph.name.clone(),
-            sources: graph.sources.len(),
+            // The host's own source and sink of dead letters are not in the file.
+            sources: graph.sources.iter().filter(|source| source.name != LETTERS).count(),
             stages: graph.stages.len(),
-            // The host's own sink of dead letters is not in the file.
             sinks: guarantees.len(),
             memory,
             workers: graph.stages.iter().map(|stage| stage.workers).sum(),

@@ -14,7 +14,10 @@ use crate::{
         account, figure,
         table::{self, Align},
     },
-    config::{codes, graph::Graph},
+    config::{
+        codes,
+        graph::{Graph, LETTERS},
+    },
     pipeline::{
         Ended, Ending, Status,
         board::PartStatus,
@@ -160,7 +163,9 @@ pub(in crate::cli) fn part_rows(status: &Status) -> (&'static [Align], Vec<Vec<S
     let mut rows = vec![head.map(str::to_owned).to_vec()];
     let kinds = [("source", &status.sources), ("stage", &status.stages), ("sink", &status.sinks)];
     for (kind, parts) in kinds {
-        rows.extend(parts.iter().map(|part| row(kind, part, status.seconds)));
+        // Nobody has written down where letters come back from, and mostly none does.
+        let is_shown = |part: &&PartStatus| kind != "source" || part.name != LETTERS || part.reading.tally.received > 0;
+        rows.extend(parts.iter().filter(is_shown).map(|part| row(kind, part, status.seconds)));
     }
     (ALIGNS, rows)
 }

@@ -188,7 +188,7 @@ fn a_replay_holds_nobody_and_moves_no_event_time() {
         let board = running.board.clone();
         until(|| board.status().dead_letters == Some(40)).await;
         *plan.fake.mood.lock().unwrap() = Mood::Mended;
-        let before = board.status().stages[0].reading.clone();
+        let before = board.status().stages[0].reading;
         // Those of the windows that were closed long ago, and of one that is not.
         let progress = replay(&running, &Order::default()).await.unwrap();
         assert_eq!(progress.replayed, 40);

@@ -186,7 +186,7 @@ impl Aggregate {
         let expired = self.rules.ttl.filter(|_| time != END).map(|ttl| time.saturating_sub(ttl));
         let horizon = expired.map_or(self.table.horizon(), |expired| expired.max(self.table.horizon()));
         let (mut ending, mut held, mut is_all) = (BTreeMap::new(), 0, true);
-        self.scan(&mut |aggregate, key, window, saved| {
+        self.scan(|aggregate, key, window, saved| {
             let bytes = footprint(key.len(), saved.state.len());
             match aggregate.rules.fate((passed, time), horizon, window, saved.facts.seen) {
                 Fate::Stays => {}
@@ -219,11 +219,11 @@ impl Aggregate {
     /// # Errors
     /// When they cannot be read.
     pub fn recall_all(&mut self) -> Result<(), Failure> {
-        self.scan(&mut |aggregate, key, window, saved| aggregate.come_back(key, window, &saved))
+        self.scan(|aggregate, key, window, saved| aggregate.come_back(key, window, &saved))
     }
 
     /// Shows every group that is not in memory.
-    fn scan(&mut self, visit: &mut dyn FnMut(&mut Self, &[u8], Window, Saved)) -> Result<(), Failure> {
+    fn scan(&mut self, mut visit: impl FnMut(&mut Self, &[u8], Window, Saved)) -> Result<(), Failure> {
         let Some(Share { cellar, slots, .. }) = self.memory.as_ref().map(|memory| memory.share.clone()) else {
             return Ok(());
         };
