@@ -88,7 +88,7 @@ pub struct Next {
 pub enum Found {
     /// This.
     Next(Next),
-    /// Nothing for now.
+    /// Nothing yet.
     Nothing,
     /// Nothing, and nothing will come.
     Closed,

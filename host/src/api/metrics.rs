@@ -104,23 +104,13 @@ pub const FAMILIES: &[Family] = &[
         "tidegate_source_behind_records",
         "Records of a topic that a source has not committed yet; absent where it reads no topic",
         &["pipeline", "source"],
-        |view, to| {
-            for source in &view.status.sources {
-                let labels = vec![view.status.pipeline.clone(), source.name.clone()];
-                to.extend(source.behind.map(|behind| (labels, behind as f64)));
-            }
-        },
+        |view, to| counts(view, &view.status.sources, to, |source| source.behind),
     ),
     gauge(
         "tidegate_outbox_records",
         "Records that wait in a sink's outbox, as of the last commit; absent where it has none",
         &["pipeline", "sink"],
-        |view, to| {
-            for sink in &view.status.sinks {
-                let labels = vec![view.status.pipeline.clone(), sink.name.clone()];
-                to.extend(sink.waiting.map(|waiting| (labels, waiting as f64)));
-            }
-        },
+        |view, to| counts(view, &view.status.sinks, to, |sink| sink.waiting),
     ),
     gauge("tidegate_channel_records", "Records that wait in a channel", &["pipeline", "from", "to"], |view, to| {
         channels(view, to, |edge| edge.waiting.records as f64);
@@ -364,6 +354,14 @@ fn channels(view: &View<'_>, to: &mut Samples, value: fn(&EdgeStatus) -> f64) {
         let from = if port.is_empty() { producer.to_owned() } else { format!("{producer}.{port}") };
         let labels = vec![view.status.pipeline.clone(), from, view.graph.consumer(edge.to).to_owned()];
         to.push((labels, value(status)));
+    }
+}
+
+/// A count of each part that has it.
+fn counts(view: &View<'_>, parts: &[PartStatus], to: &mut Samples, of: impl Fn(&PartStatus) -> Option<u64>) {
+    for part in parts {
+        let labels = vec![view.status.pipeline.clone(), part.name.clone()];
+        to.extend(of(part).map(|count| (labels, count as f64)));
     }
 }
 

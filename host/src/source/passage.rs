@@ -10,7 +10,10 @@ use anyhow::{Context as _, ensure};
 use futures::future::{BoxFuture, FutureExt as _};
 use tokio::sync::watch;
 
-use super::{Chunk, Position, Read, Source, topic::Held};
+use super::{
+    Chunk, Position, Read, Source,
+    topic::{Held, committed},
+};
 use crate::{
     batch::{Batch, Limit},
     codec::pack::unpack,
@@ -122,8 +125,7 @@ impl Source for PassageSource {
 
     fn seek<'a>(&'a mut self, position: &'a Position) -> BoxFuture<'a, anyhow::Result<bool>> {
         async move {
-            let held: Option<Held> = serde_json::from_value(position.0.clone()).ok();
-            self.spot = held.map_or(self.begin, |held| held.spots.get(&self.writer).copied());
+            self.spot = Held::at(position).map_or(self.begin, |held| held.spots.get(&self.writer).copied());
             let spot = self.spot;
             let reading = self.reading.back().await?;
             (reading.spot, reading.open, reading.rest, reading.outcome) = (spot, None, None, None);
@@ -134,11 +136,7 @@ impl Source for PassageSource {
     }
 
     fn commit<'a>(&'a mut self, position: &'a Position) -> BoxFuture<'a, anyhow::Result<()>> {
-        let held: Option<Held> = serde_json::from_value(position.0.clone()).ok();
-        if let Some(held) = held {
-            self.topic.read_to(&self.group, &held.spots);
-        }
-        std::future::ready(Ok(())).boxed()
+        committed(&self.topic, &self.group, position)
     }
 
     fn stop(&mut self) {

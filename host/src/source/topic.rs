@@ -52,6 +52,21 @@ pub struct Held {
     pub spots: Spots,
 }
 
+impl Held {
+    /// What a commit holds at `position`, if it is of a source that reads a topic.
+    pub(super) fn at(position: &Position) -> Option<Self> {
+        serde_json::from_value(position.0.clone()).ok()
+    }
+}
+
+/// Tells `topic` how far `group` has come with what was committed.
+pub(super) fn committed(topic: &Topic, group: &str, position: &Position) -> BoxFuture<'static, anyhow::Result<()>> {
+    if let Some(held) = Held::at(position) {
+        topic.read_to(group, &held.spots);
+    }
+    std::future::ready(Ok(())).boxed()
+}
+
 /// What a source is that reads a topic.
 #[derive(Clone, Debug)]
 pub struct Terms<'a> {
@@ -135,10 +150,9 @@ impl Source for TopicSource {
 
     fn seek<'a>(&'a mut self, position: &'a Position) -> BoxFuture<'a, anyhow::Result<bool>> {
         async move {
-            let held: Option<Held> = serde_json::from_value(position.0.clone()).ok();
             // The position of another group, or of another source that had the name, is not this one's.
             let is_own = |held: &Held| held.topic == self.topic.name() && held.group == self.group;
-            self.spots = held.filter(is_own).map_or_else(|| self.begin.clone(), |held| held.spots);
+            self.spots = Held::at(position).filter(is_own).map_or_else(|| self.begin.clone(), |held| held.spots);
             let spots = self.spots.clone();
             self.reading.back().await?.seek(spots);
             Ok(true)
@@ -147,11 +161,7 @@ impl Source for TopicSource {
     }
 
     fn commit<'a>(&'a mut self, position: &'a Position) -> BoxFuture<'a, anyhow::Result<()>> {
-        let held: Option<Held> = serde_json::from_value(position.0.clone()).ok();
-        if let Some(held) = held {
-            self.topic.read_to(&self.group, &held.spots);
-        }
-        std::future::ready(Ok(())).boxed()
+        committed(&self.topic, &self.group, position)
     }
 
     fn stop(&mut self) {

@@ -68,11 +68,11 @@ pub fn pauses() -> anyhow::Result<Pauses> {
 /// When the host ends, or a plugin does not arrive.
 pub fn arrivals(program: &Path, rounds: usize) -> anyhow::Result<Vec<Duration>> {
     let folder = tempfile::tempdir()?;
-    let plugin = std::fs::read(guest("reshape"))?;
+    let plugin = std::fs::read(guest("identity"))?;
     let pipeline = "version: 1
 name: reload
 sources: { in: { generate: {}, rate: 10000/s } }
-stages: { work: { from: in, map: work.wasm, on_error: drop, reload: { watch: true, probation: 0s } } }
+stages: { work: { from: in, filter: work.wasm, reload: { watch: true, probation: 0s } } }
 sinks: { out: { from: work, discard: {} } }
 ";
     std::fs::write(folder.path().join("reload.yaml"), pipeline)?;

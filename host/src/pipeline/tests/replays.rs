@@ -45,12 +45,14 @@ async fn replay(running: &Running, order: &Order) -> Option<Progress> {
 
 async fn over(running: &Running, told: &mut watch::Receiver<Progress>) -> Option<Progress> {
     let (mut pulse, _) = running.board.pulse();
-    let patience = tokio::time::sleep(PATIENCE);
-    tokio::select! {
-        progress = told.wait_for(|progress| progress.is_over) => progress.ok().map(|progress| progress.clone()),
-        _ = pulse.wait_for(|pulse| pulse.is_over) => None,
-        () = patience => panic!("the replay is neither over nor has the pipeline ended: {:?}", running.board.not_ready()),
-    }
+    let over = async {
+        tokio::select! {
+            progress = told.wait_for(|progress| progress.is_over) => progress.ok().map(|progress| progress.clone()),
+            _ = pulse.wait_for(|pulse| pulse.is_over) => None,
+        }
+    };
+    let over = tokio::time::timeout(PATIENCE, over).await;
+    over.unwrap_or_else(|_| panic!("neither the replay nor the pipeline is over: {:?}", running.board.not_ready()))
 }
 
 async fn until(mut is_so: impl FnMut() -> bool) {
